@@ -1,0 +1,1 @@
+"""Generated messages; never edited by hand."""

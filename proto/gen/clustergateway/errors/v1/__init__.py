@@ -1,0 +1,1 @@
+"""Generated messages of clustergateway.errors.v1; never edited by hand."""

@@ -1,0 +1,1 @@
+"""Generated messages of clustergateway.routing.v1; never edited by hand."""

@@ -1,0 +1,121 @@
+"""One HTTP exchange with a cluster over gRPC.
+
+The gRPC library reports a failed call at whichever method is waiting, and sometimes as an error of its own making
+instead of the call's status; this is the one place that knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import grpc
+from clustergateway.routing.v1.routing_service_pb2 import (
+    ExchangeRequest,
+    ExchangeResponse,
+    RequestEnd,
+    RequestHead,
+)
+
+from cluster_gateway_client.errors import CoreError
+
+if TYPE_CHECKING:
+    from clustergateway.routing.v1.routing_service_pb2_grpc import RoutingServiceAsyncStub
+
+_END: Final = RequestEnd()
+Call: TypeAlias = "grpc.aio.StreamStreamCall[ExchangeRequest, ExchangeResponse]"
+
+
+class Exchange:
+    """A request in progress, used as an async context manager: leaving it cancels what is not finished.
+
+    One task may send while another receives.
+    """
+
+    def __init__(self, stub: RoutingServiceAsyncStub) -> None:
+        self._stub = stub
+        self._call: Call | None = None
+        self._ended = False
+
+    async def __aenter__(self) -> Exchange:
+        """Open the stream; nothing is sent yet."""
+        self._call = self._stub.Exchange()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Cancel the stream unless the response has ended."""
+        if self._call is not None and not self._call.done():
+            self._call.cancel()
+
+    async def start(self, head: RequestHead, body: bytes = b"", *, end: bool) -> None:
+        """Send the head, with the body's beginning and its end where they are at hand.
+
+        Raises:
+            CoreError: No core took the request.
+        """
+        await self._send(ExchangeRequest(head=head, body=body, end=_END if end else None))
+
+    async def send(self, body: bytes) -> None:
+        """Send body bytes, at most 1 MiB; waits while the cluster is slow. Raises CoreError when the call failed."""
+        await self._send(ExchangeRequest(body=body))
+
+    async def finish(self) -> None:
+        """End the body, or after a 101 this direction. Raises CoreError when the call failed."""
+        await self._send(ExchangeRequest(end=_END))
+
+    async def receive(self) -> ExchangeResponse:
+        """Wait for the next piece of the response; after one with `end` there is nothing more.
+
+        Cancellation cancels the whole exchange.
+
+        Raises:
+            CoreError: The gateway failed the request, or the stream ended without an end: a body received so far is
+                cut and must not be shown as complete.
+        """
+        call = self._open_call
+        try:
+            message = await call.read()
+        except grpc.aio.AioRpcError as error:
+            raise CoreError.from_rpc_error(error) from error
+        if not isinstance(message, ExchangeResponse):
+            raise await self._failure()
+        if message.HasField("end"):
+            self._ended = True
+            if message.end.HasField("error"):
+                raise CoreError.from_message(message.end.error)
+        return message
+
+    @property
+    def _open_call(self) -> Call:
+        if self._call is None:
+            raise RuntimeError("the exchange is not entered")
+        return self._call
+
+    async def _send(self, message: ExchangeRequest) -> None:
+        call = self._open_call
+        try:
+            await call.write(message)
+        except asyncio.CancelledError:
+            if call.cancelled() and not _being_cancelled():
+                raise await self._failure() from None
+            raise
+        except (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError) as error:
+            # Writing to a call that failed raises whatever the library had at hand; the call knows why it failed.
+            raise await self._failure() from error
+
+    async def _failure(self) -> CoreError:
+        """Why the call ended though the response has not."""
+        call = self._open_call
+        code = await call.code()
+        if code is grpc.StatusCode.OK:
+            return CoreError("RESPONSE_TRUNCATED", "the routing core ended the response early")
+        details = await call.details()
+        error = grpc.aio.AioRpcError(
+            code, await call.initial_metadata(), await call.trailing_metadata(), details=details
+        )
+        return CoreError.from_rpc_error(error)
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

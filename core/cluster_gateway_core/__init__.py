@@ -1,0 +1,1 @@
+"""The routing core: cluster registry, authorization, credentials and the streaming of requests to clusters."""

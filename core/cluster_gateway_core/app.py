@@ -1,0 +1,184 @@
+"""Putting a core together, and taking it apart in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import uvloop
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from cluster_gateway_core.errors import GatewayError
+from cluster_gateway_core.hub.access_review import AccessReviewer
+from cluster_gateway_core.hub.client import open_hub_clients
+from cluster_gateway_core.hub.cluster_secrets import ClusterSecrets
+from cluster_gateway_core.hub.health_store import HealthStore
+from cluster_gateway_core.hub.token_review import TokenReviewer
+from cluster_gateway_core.hub.trust import TrustStore
+from cluster_gateway_core.registry.store import ClusterRegistry
+from cluster_gateway_core.server.access_servicer import AccessServicer
+from cluster_gateway_core.server.caller import CallerResolver
+from cluster_gateway_core.server.drain import Drain
+from cluster_gateway_core.server.endpoints import add_endpoints, server_options
+from cluster_gateway_core.server.registry_servicer import RegistryServicer
+from cluster_gateway_core.server.routing_servicer import RoutingServicer
+from cluster_gateway_core.upstream.directory import UpstreamDirectory
+from clustergateway.access.v1 import access_service_pb2, access_service_pb2_grpc
+from clustergateway.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
+from clustergateway.routing.v1 import routing_service_pb2, routing_service_pb2_grpc
+
+if TYPE_CHECKING:
+    from cluster_gateway_core.hub.client import HubClients
+    from cluster_gateway_core.model.condition import Condition
+    from cluster_gateway_core.settings import CoreSettings
+
+_log = logging.getLogger(__name__)
+
+ROUTING_SERVICE: Final = routing_service_pb2.DESCRIPTOR.services_by_name["RoutingService"].full_name
+_SERVICES: Final = (
+    ROUTING_SERVICE,
+    registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"].full_name,
+    access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
+    health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+    reflection.SERVICE_NAME,
+)
+_HOUSEKEEPING_SECONDS: Final = 0.5
+_FINISH_SECONDS: Final = 1.0
+"""How long gRPC may take to send what is written after the last exchange ended or was cut."""
+
+
+def run_core(settings: CoreSettings) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status of the process."""
+    try:
+        uvloop.run(_serve_until_signalled(settings))
+    except (GatewayError, OSError, RuntimeError) as error:
+        hint = error.hint if isinstance(error, GatewayError) else ""
+        _log.error("the core cannot run: %s%s", error, f" {hint}" if hint else "")
+        return 1
+    return 0
+
+
+async def _serve_until_signalled(settings: CoreSettings) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await serve_core(settings, stopping)
+
+
+async def serve_core(settings: CoreSettings, stopping: asyncio.Event) -> None:
+    """Serve until `stopping` is set, then drain.
+
+    Raises:
+        GatewayError: The hub's kubeconfig or service account cannot be used.
+        OSError: A certificate file cannot be read.
+        RuntimeError: An address cannot be bound.
+    """
+    async with AsyncExitStack() as stack:
+        hub = await stack.enter_async_context(open_hub_clients(settings.hub))
+        core = _Core(settings, hub)
+        await stack.enter_async_context(core.reviewer)
+        await stack.enter_async_context(core.tokens)
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(core.secrets.run(), name="cluster secrets"),
+                group.create_task(core.trust.run(), name="trust anchors"),
+                group.create_task(core.keep_house(), name="housekeeping"),
+            ]
+            try:
+                await core.serve(stopping)
+            finally:
+                for task in background:
+                    task.cancel()
+
+
+class _Core:
+    """The parts of a core and how they are joined."""
+
+    def __init__(self, settings: CoreSettings, hub: HubClients) -> None:
+        self._settings = settings
+        timeout = settings.hub.request_timeout_seconds
+        self.registry = ClusterRegistry()
+        self.secrets = ClusterSecrets(hub.registry, settings.hub, self.registry)
+        self.trust = TrustStore(hub.authentication)
+        self.reviewer = AccessReviewer(hub.authorization, settings.reviews, timeout_seconds=timeout)
+        self.tokens = TokenReviewer(hub.authentication, settings.reviews, timeout_seconds=timeout)
+        self._drain = Drain()
+        self._directory = UpstreamDirectory(self.registry, settings.upstream)
+        self.registry.subscribe(self._directory.registration_changed)
+        self._health = health.aio.HealthServicer()
+        self._callers = CallerResolver(settings.serving, trust=lambda: self.trust.current, tokens=self.tokens)
+        self._health_store = HealthStore(hub.registry, settings.hub)
+
+    def conditions(self) -> list[Condition]:
+        """What must be well for this core to serve."""
+        return [
+            self.secrets.condition(),
+            self.trust.condition(),
+            self.reviewer.condition(),
+            self.tokens.condition(),
+        ]
+
+    async def serve(self, stopping: asyncio.Event) -> None:
+        server = self._make_server()
+        addresses = add_endpoints(server, self._settings.serving, lambda: self.trust.current)
+        await self._health.set(ROUTING_SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        await server.start()
+        _log.info("core serving on %s", ", ".join(addresses))
+        try:
+            await stopping.wait()
+        finally:
+            await self._stop(server)
+
+    async def keep_house(self) -> None:
+        """Report readiness to gRPC's health service, and close connections that have been unused too long."""
+        while True:
+            ready = all(condition.ready for condition in self.conditions()) and not self._drain.draining
+            status = health_pb2.HealthCheckResponse
+            await self._health.set("", status.SERVING if ready else status.NOT_SERVING)
+            self._directory.expire()
+            await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+
+    def _make_server(self) -> grpc.aio.Server:
+        server = grpc.aio.server(options=server_options(self._settings.serving))
+        routing_service_pb2_grpc.add_RoutingServiceServicer_to_server(
+            RoutingServicer(
+                callers=self._callers, authorizer=self.reviewer, directory=self._directory, drain=self._drain
+            ),
+            server,
+        )
+        registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(
+            RegistryServicer(
+                self.registry, callers=self._callers, authorizer=self.reviewer, health=self._health_store
+            ),
+            server,
+        )
+        access_service_pb2_grpc.add_AccessServiceServicer_to_server(
+            AccessServicer(
+                callers=self._callers,
+                trust=self.trust,
+                tokens=self.tokens,
+                reviewer=self.reviewer,
+                conditions=self.conditions,
+            ),
+            server,
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(_SERVICES, server)
+        return server
+
+    async def _stop(self, server: grpc.aio.Server) -> None:
+        """Refuse new work, let open exchanges finish within the grace time, cut the rest."""
+        grace = self._settings.serving.grace_seconds
+        await self._health.enter_graceful_shutdown()
+        self._drain.begin()
+        _log.info("core draining %d exchanges for at most %g s", self._drain.active, grace)
+        if not await self._drain.wait_idle(grace):
+            _log.warning("cutting %d exchanges that are still open", self._drain.active)
+        self._directory.close()
+        await server.stop(_FINISH_SECONDS)

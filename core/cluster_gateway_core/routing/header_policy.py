@@ -1,0 +1,121 @@
+"""Which headers travel, in both directions.
+
+Strip first, then set: no identity, credential or hop-by-hop header of the caller reaches a cluster, and what the
+caller names in `Connection` goes before anything of ours is added. A header that `Connection` may remove at the next
+hop, set by us, would turn an impersonated request into one of the gateway's own (Rancher CVE-2021-31999).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cluster_gateway_core.errors import AccessDeniedError, Hop, InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cluster_gateway_core.model.http import Headers
+
+_HOP_BY_HOP: Final = frozenset(
+    {
+        # RFC 9110 section 7.6.1, and what common software treats alike
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_NEVER_FORWARDED: Final = _HOP_BY_HOP | {
+    b"authorization",
+    b"cookie",
+    b"content-length",  # framing is set anew
+    b"expect",  # answered by the gateway itself
+    b"forwarded",
+    b"host",
+    b"http2-settings",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+}
+_NEVER_FORWARDED_PREFIXES: Final = (b"x-remote-", b"x-forwarded-", b"proxy-")
+_IMPERSONATION_PREFIX: Final = b"impersonate-"
+_BEARER_SUBPROTOCOL: Final = b"base64url.bearer.authorization.k8s.io."
+_NEVER_RETURNED: Final = _HOP_BY_HOP | {b"proxy-authenticate", b"alt-svc"}
+
+
+def forwarded_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return the caller's headers that a cluster may see, in order and as spelled.
+
+    Names are compared without regard to case and with "_" read as "-", because some servers read them alike.
+
+    Raises:
+        AccessDeniedError: The caller asks to impersonate.
+        InvalidRequestError: A name or value would break the request's framing.
+    """
+    kept: list[tuple[bytes, bytes]] = []
+    named: set[bytes] | None = None
+    for name, value in headers:
+        key = name.lower().replace(b"_", b"-")
+        if key in _NEVER_FORWARDED:
+            if key == b"connection":
+                named = (named or set()) | _connection_tokens(value)
+            continue
+        if key.startswith(_NEVER_FORWARDED_PREFIXES):
+            continue
+        if key.startswith(_IMPERSONATION_PREFIX):
+            raise AccessDeniedError(
+                "impersonation headers are not accepted by the gateway",
+                hop=Hop.CALLER,
+                hint="Impersonate through the hub: its API server resolves --as before the gateway sees the request.",
+            )
+        if b"\n" in value or b"\r" in value or b"\0" in value or not name or b":" in name or b"\n" in name:
+            raise InvalidRequestError("a header holds a line break or has no valid name")
+        if key == b"sec-websocket-protocol":
+            value = _without_bearer(value)  # noqa: PLW2901 - the kept form of this header
+            if not value:
+                continue
+        kept.append((name, value))
+    if named:
+        kept = [header for header in kept if header[0].lower() not in named]
+    return kept
+
+
+def returned_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return the cluster's headers that the caller may see, in order and as spelled."""
+    kept: list[tuple[bytes, bytes]] = []
+    named: set[bytes] | None = None
+    for name, value in headers:
+        key = name.lower()
+        if key in _NEVER_RETURNED:
+            if key == b"connection":
+                named = (named or set()) | _connection_tokens(value)
+            continue
+        kept.append((name, value))
+    if named:
+        kept = [header for header in kept if header[0].lower() not in named]
+    return kept
+
+
+def first_value(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """Return the first value of a header; `name` in lower case."""
+    for key, value in headers:
+        if key.lower() == name:
+            return value
+    return None
+
+
+def _connection_tokens(value: bytes) -> set[bytes]:
+    return {token for part in value.split(b",") if (token := part.strip(b" \t").lower())}
+
+
+def _without_bearer(value: bytes) -> bytes:
+    """Drop a bearer token that travels as a WebSocket sub-protocol.
+
+    Source: kubernetes/apiserver, pkg/authentication/request/websocket/protocol.go.
+    """
+    if _BEARER_SUBPROTOCOL not in value:
+        return value
+    kept = [part.strip() for part in value.split(b",") if not part.strip().startswith(_BEARER_SUBPROTOCOL)]
+    return b", ".join(kept)

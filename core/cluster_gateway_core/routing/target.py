@@ -1,0 +1,83 @@
+"""The target of a request: path and query as bytes.
+
+A target is checked, never cleaned: what is authorized is byte for byte what the cluster gets. A gateway that
+cleans the path after it was checked can be led out of the part that the check was about.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from cluster_gateway_core.errors import InvalidRequestError
+
+MAXIMUM_TARGET_BYTES: Final = 256 * 1024
+"""Longest target; kube-apiserver takes heads of 1 MiB, and selectors of this length are already unusual."""
+
+MAXIMUM_QUERY_PAIRS: Final = 1000
+"""Most query parameters, so that nothing can hide from whoever parses the query."""
+
+_FORBIDDEN: Final = re.compile(rb"[\x00-\x20\x7f#\\]")
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_UNUSUAL: Final = re.compile(rb"%|//|/\.")
+_FORBIDDEN_DECODED: Final = re.compile(rb"[\x00-\x1f\x7f/\\]")
+
+
+def check_target(target: bytes) -> None:
+    """Check that a target means the same to every parser on the way.
+
+    Raises:
+        InvalidRequestError: It is not origin-form, or holds a control character, fragment, backslash, bad escape,
+            dot segment (encoded once or more), encoded separator, empty segment, or too many parameters. Behind a
+            `proxy` segment, where the rest belongs to the application behind a service, pod or node, encoded
+            separators and empty segments pass.
+    """
+    if not target.startswith(b"/"):
+        raise _invalid("it does not begin with a slash")
+    if len(target) > MAXIMUM_TARGET_BYTES:
+        raise _invalid(f"it is longer than {MAXIMUM_TARGET_BYTES} bytes")
+    if _FORBIDDEN.search(target):
+        raise _invalid("it holds a control character, space, fragment or backslash")
+    path, _, query = target.partition(b"?")
+    if query.count(b"&") >= MAXIMUM_QUERY_PAIRS:
+        raise _invalid(f"it has more than {MAXIMUM_QUERY_PAIRS} query parameters")
+    if _UNUSUAL.search(path):
+        _check_segments(path)
+
+
+def _check_segments(path: bytes) -> None:
+    if _BAD_ESCAPE.search(path):
+        raise _invalid("it holds a bad percent escape")
+    behind_proxy = False
+    segments = path[1:].split(b"/")
+    for position, segment in enumerate(segments):
+        decoded = unquote_to_bytes(segment)
+        if _decode_fully(decoded) in (b".", b".."):
+            raise _invalid("it holds a dot segment")
+        if not behind_proxy:
+            if _FORBIDDEN_DECODED.search(decoded):
+                raise _invalid("it holds an encoded separator or control character")
+            if not segment and position < len(segments) - 1:
+                raise _invalid("it holds an empty segment")
+        elif re.search(rb"[\x00\r\n]", decoded):
+            raise _invalid("it holds an encoded control character")
+        behind_proxy = behind_proxy or (segment == b"proxy" and position > 0)
+
+
+def _decode_fully(segment: bytes) -> bytes:
+    """Undo up to four layers of percent encoding: deeper nesting than any server on the way would undo."""
+    for _ in range(4):
+        if b"%" not in segment:
+            break
+        segment = unquote_to_bytes(segment)
+    return segment
+
+
+def _invalid(fault: str) -> InvalidRequestError:
+    return InvalidRequestError(f"the request's path below proxy is refused: {fault}")
+
+
+def join_base_path(base_path: bytes, target: bytes) -> bytes:
+    """Put a target behind an endpoint's base path, which ends without a slash."""
+    return base_path + target

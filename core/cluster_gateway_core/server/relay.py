@@ -1,0 +1,146 @@
+"""Carrying the bytes of one exchange between a gRPC stream and a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import grpc
+
+from cluster_gateway_core.errors import GatewayError, InvalidRequestError
+from cluster_gateway_core.routing.header_policy import returned_headers
+from cluster_gateway_core.routing.response_policy import check_response
+from clustergateway.routing.v1.routing_service_pb2 import (
+    ExchangeRequest,
+    ExchangeResponse,
+    Header,
+    ResponseEnd,
+)
+from clustergateway.routing.v1.routing_service_pb2 import ResponseHead as ResponseHeadMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from cluster_gateway_core.model.http import RequestHead, ResponseHead
+    from cluster_gateway_core.routing.request_info import RequestInfo
+    from cluster_gateway_core.server.drain import Drain
+    from cluster_gateway_core.upstream.exchange import UpstreamExchange
+
+Context: TypeAlias = "grpc.aio.ServicerContext[ExchangeRequest, ExchangeResponse]"
+
+_SWITCHING_PROTOCOLS: Final = 101
+_MAXIMUM_BODY_BYTES: Final = 1024 * 1024
+"""Most body bytes in one message; part of the API's contract."""
+
+
+class Relay:
+    """The two directions of one exchange."""
+
+    def __init__(
+        self,
+        context: Context,
+        exchange: UpstreamExchange,
+        request: RequestHead,
+        info: RequestInfo,
+        drain: Drain,
+    ) -> None:
+        self._context = context
+        self._exchange = exchange
+        self._request = request
+        self._info = info
+        self._drain = drain
+
+    async def run(self, first: ExchangeRequest, cluster_name: str) -> None:
+        """Carry the exchange to its end.
+
+        Cancellation leaves the exchange unfinished, so that its connection is cut.
+
+        Raises:
+            GatewayError: Either direction failed.
+        """
+        if self._request.has_body:
+            await self._beside(self._upload(first), self._respond(cluster_name))
+        else:
+            await self._respond(cluster_name)
+
+    async def _beside(self, upload: Coroutine[None, None, None], download: Coroutine[None, None, None]) -> None:
+        """Run the caller's direction until the cluster's direction ends."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                uploading = group.create_task(upload, name="upload")
+                await download
+                uploading.cancel()
+        except BaseExceptionGroup as failures:
+            raise _first_failure(failures) from None
+
+    async def _respond(self, cluster_name: str) -> None:
+        limited = not (self._info.is_long_running or self._request.upgrade)
+        head = await self._exchange.response_head(limited=limited)
+        check_response(cluster_name, self._request, self._info, head)
+        message = ExchangeResponse(head=_render_head(head))
+        if head.status == _SWITCHING_PROTOCOLS:
+            self._exchange.open_tunnel()
+            await self._context.write(message)
+            await self._beside(self._upload(None), self._download(ExchangeResponse()))
+        else:
+            await self._download(message)
+
+    async def _download(self, message: ExchangeResponse) -> None:
+        """Send what arrives until the response ends; the first message may carry a head already."""
+        while True:
+            body, complete = self._exchange.take_body()
+            while len(body) > _MAXIMUM_BODY_BYTES:
+                message.body = body[:_MAXIMUM_BODY_BYTES]
+                body = body[_MAXIMUM_BODY_BYTES:]
+                await self._context.write(message)
+                message = ExchangeResponse()
+            if body:
+                message.body = body
+            if complete or self._may_end_now():
+                message.end.CopyFrom(_COMPLETE)
+                await self._context.write(message)
+                return
+            if body or message.HasField("head"):
+                await self._context.write(message)
+                message = ExchangeResponse()
+            await self._exchange.body_readable()
+
+    def _may_end_now(self) -> bool:
+        """Whether a watch can end here without losing part of an event: informers then resume, elsewhere."""
+        return self._drain.draining and self._info.verb == "watch" and self._exchange.is_between_chunks
+
+    async def _upload(self, message: ExchangeRequest | None) -> None:
+        """Send what the caller sends until it ends; `message` has been read already."""
+        while True:
+            if message is None:
+                message = await self._read()
+            if message.body:
+                await self._exchange.send(message.body)
+            if message.HasField("end"):
+                self._exchange.finish()
+                return
+            message = None
+
+    async def _read(self) -> ExchangeRequest:
+        message = await self._context.read()
+        if message is grpc.aio.EOF:
+            raise InvalidRequestError("the client ended the stream without an end message")
+        if message.HasField("head"):
+            raise InvalidRequestError("the client sent a second head on the stream")
+        return message
+
+
+_COMPLETE: Final = ResponseEnd()
+
+
+def _render_head(head: ResponseHead) -> ResponseHeadMessage:
+    headers = [Header(name=name, value=value) for name, value in returned_headers(head.headers)]
+    return ResponseHeadMessage(status=head.status, reason=head.reason, headers=headers)
+
+
+def _first_failure(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Prefer a failure with a meaning for the caller."""
+    known = failures.subgroup(GatewayError)
+    group: BaseExceptionGroup[BaseException] = known or failures
+    failure = group.exceptions[0]
+    return _first_failure(failure) if isinstance(failure, BaseExceptionGroup) else failure

@@ -1,0 +1,148 @@
+"""RoutingService: one HTTP exchange with a cluster a call.
+
+The way of a request: who asks, is the target sound, may they, which cluster, what may travel, then the relay. Whether
+the caller may reach a cluster is decided before whether it exists, so that nobody learns names by trying.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final, Protocol
+
+import grpc
+
+from cluster_gateway_core.errors import (
+    GatewayError,
+    InternalError,
+    InvalidRequestError,
+    ShuttingDownError,
+    UnauthenticatedError,
+)
+from cluster_gateway_core.model.attributes import ResourceAttributes
+from cluster_gateway_core.model.http import RequestHead
+from cluster_gateway_core.routing.header_policy import forwarded_headers
+from cluster_gateway_core.routing.request_info import parse_request_info, verb_of_method
+from cluster_gateway_core.routing.target import check_target
+from cluster_gateway_core.server.relay import Relay
+from cluster_gateway_core.server.status_mapping import abort_with, render_error
+from cluster_gateway_core.upstream.exchange import UpstreamExchange
+from clustergateway.routing.v1 import routing_service_pb2_grpc
+from clustergateway.routing.v1.routing_service_pb2 import ExchangeRequest, ExchangeResponse, ResponseEnd
+
+if TYPE_CHECKING:
+    from cluster_gateway_core.model.attributes import Attributes
+    from cluster_gateway_core.model.user import UserInfo
+    from cluster_gateway_core.server.drain import Drain
+    from cluster_gateway_core.server.relay import Context
+    from cluster_gateway_core.upstream.directory import UpstreamDirectory
+    from clustergateway.access.v1.user_info_pb2 import UserInfo as UserInfoMessage
+    from clustergateway.routing.v1.routing_service_pb2 import RequestHead as RequestHeadMessage
+
+_log = logging.getLogger(__name__)
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_UPGRADES: Final = frozenset({"websocket", "spdy/3.1"})
+"""Protocols that Kubernetes upgrades to; anything else would be a tunnel of unknown purpose."""
+
+
+class Callers(Protocol):
+    """Who a gRPC client is."""
+
+    async def resolve(self, context: Context, asserted: UserInfoMessage | None) -> UserInfo:
+        """Return the user on whose behalf a call is made, or raise UnauthenticatedError or AccessDeniedError."""
+        ...
+
+    def is_facade(self, context: Context) -> bool:
+        """Whether the client is a trusted facade."""
+        ...
+
+
+class Authorizer(Protocol):
+    """The hub's authorizer."""
+
+    async def require(self, user: UserInfo, attributes: Attributes) -> None:
+        """Pass when the user may; raise AccessDeniedError when not, or when the hub cannot be asked."""
+        ...
+
+
+class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
+    """Serves clustergateway.routing.v1.RoutingService."""
+
+    def __init__(
+        self, *, callers: Callers, authorizer: Authorizer, directory: UpstreamDirectory, drain: Drain
+    ) -> None:
+        self._callers = callers
+        self._authorizer = authorizer
+        self._directory = directory
+        self._drain = drain
+
+    async def Exchange(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]  # noqa: N802 - gRPC's name; reads and writes through the context
+        """Carry one HTTP request to a cluster and its response back."""
+        first = await context.read()
+        if not isinstance(first, ExchangeRequest) or not first.HasField("head"):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must carry a head")
+        if self._drain.draining:
+            await abort_with(context, ShuttingDownError("this core is shutting down", retry_after_seconds=1))
+        try:
+            await self._serve(first, context)
+        except UnauthenticatedError as error:
+            await abort_with(context, error)
+        except GatewayError as error:
+            _log.info("exchange with %s failed: %s: %s", error.cluster_name or "-", error.reason, error.message)
+            await context.write(_failed(error))
+        except Exception:
+            _log.exception("exchange with %s failed", first.head.cluster_name)
+            await context.write(_failed(InternalError("the routing core failed; its log has the details")))
+
+    async def _serve(self, first: ExchangeRequest, context: Context) -> None:
+        message = first.head
+        cluster_name = message.cluster_name
+        asserted = message.asserted_user if message.HasField("asserted_user") else None
+        user = await self._callers.resolve(context, asserted)
+        request = _read_head(first, trusted=self._callers.is_facade(context))
+        check_target(request.target)
+        headers = forwarded_headers(request.headers)
+        await self._authorize(user, cluster_name, request)
+        upstream = self._directory.resolve(cluster_name)
+        info = parse_request_info(request.method, request.target.decode("latin-1"))
+        async with UpstreamExchange(upstream, request, headers) as exchange:
+            if message.expect_continue:
+                await context.write(ExchangeResponse(proceed=True))
+            with self._drain.track(exchange.wake):
+                await Relay(context, exchange, request, info, self._drain).run(first, cluster_name)
+
+    async def _authorize(self, user: UserInfo, cluster_name: str, request: RequestHead) -> None:
+        """Ask the hub, as its own API server does before it hands a request to us.
+
+        A WebSocket upgrade is a GET, but opens what `create` guards (kubernetes issue 78741), so it needs both.
+        """
+        verbs = {verb_of_method(request.method), *(("create",) if request.upgrade else ())}
+        for verb in sorted(verbs):
+            await self._authorizer.require(
+                user, ResourceAttributes(verb=verb, subresource="proxy", name=cluster_name)
+            )
+
+
+def _read_head(first: ExchangeRequest, *, trusted: bool) -> RequestHead:
+    """Turn the first message into a request.
+
+    Raises:
+        InvalidRequestError: The method or the protocol of the upgrade is none that Kubernetes serves.
+    """
+    message: RequestHeadMessage = first.head
+    if message.method not in _METHODS:
+        raise InvalidRequestError("the request's method is none that Kubernetes serves")
+    if message.upgrade and message.upgrade.lower() not in _UPGRADES:
+        raise InvalidRequestError("only upgrades to websocket and SPDY/3.1 are served")
+    return RequestHead(
+        method=message.method,
+        target=message.target,
+        headers=[(header.name, header.value) for header in message.headers],
+        forwarded_for=message.forwarded_for if trusted else "",
+        upgrade=message.upgrade,
+        has_body=not message.upgrade and (bool(first.body) or not first.HasField("end")),
+    )
+
+
+def _failed(error: GatewayError) -> ExchangeResponse:
+    return ExchangeResponse(end=ResponseEnd(error=render_error(error)))

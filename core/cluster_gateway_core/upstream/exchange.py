@@ -1,0 +1,154 @@
+"""One request to a cluster and its answer, on a connection of the cluster's pool."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from cluster_gateway_core.errors import ClusterUnreachableError, InvalidRequestError, UpstreamTimeoutError
+from cluster_gateway_core.upstream.request_head import Framing, choose_framing, render_request_head
+
+if TYPE_CHECKING:
+    from cluster_gateway_core.model.http import Headers, RequestHead, ResponseHead
+    from cluster_gateway_core.upstream.connection import UpstreamConnection
+    from cluster_gateway_core.upstream.upstream import Upstream
+
+_REPLAYABLE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that may be sent twice when a kept connection turns out dead before any byte of an answer.
+
+Source: net/http, Request.isReplayable.
+"""
+
+
+class UpstreamExchange:
+    """One exchange, used as an async context manager: leaving it returns or cuts the connection.
+
+    The caller's headers are those that may travel; identity and framing are added here.
+    """
+
+    def __init__(self, upstream: Upstream, request: RequestHead, headers: Headers) -> None:
+        self._upstream = upstream
+        self._request = request
+        self._framing: Framing = choose_framing(request)
+        self._remaining = self._framing.content_length or 0
+        self._head = render_request_head(
+            request, headers, self._framing, base_path=upstream.base_path, own_headers=upstream.own_headers
+        )
+        self._connection: UpstreamConnection | None = None
+        self._may_replay = False
+        self._sent_all = not request.has_body
+        self._tunnel = False
+
+    async def __aenter__(self) -> UpstreamExchange:
+        """Send the head, on a kept connection or a new one. Raises as `dial` does."""
+        connection = self._upstream.take_idle()
+        self._may_replay = connection is not None and self._request.method in _REPLAYABLE and self._sent_all
+        await self._begin(connection or await self._upstream.open())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Return the connection when both sides are complete, else cut it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if not self._sent_all or self._tunnel:
+                connection.abort()
+            self._upstream.release(connection)
+
+    async def _begin(self, connection: UpstreamConnection) -> None:
+        self._connection = connection
+        connection.begin(self._request.method)
+        connection.write(self._head)
+
+    @property
+    def _open_connection(self) -> UpstreamConnection:
+        if self._connection is None:
+            raise RuntimeError("the exchange is not entered")
+        return self._connection
+
+    async def send(self, body: bytes) -> None:
+        """Send body bytes, or opaque bytes after a 101, waiting while the cluster is slow.
+
+        Raises:
+            InvalidRequestError: The body is longer than announced.
+        """
+        if not body:
+            return  # an empty chunk would end a chunked body
+        connection = self._open_connection
+        if self._tunnel:
+            connection.write(body)
+        elif self._framing.chunked:
+            connection.write(b"%x\r\n%b\r\n" % (len(body), body))
+        else:
+            self._remaining -= len(body)
+            if self._remaining < 0:
+                raise InvalidRequestError("the body is longer than its Content-Length")
+            connection.write(body)
+        await connection.drain()
+
+    def finish(self) -> None:
+        """End the body, or after a 101 the caller's direction.
+
+        Raises:
+            InvalidRequestError: The body is shorter than announced.
+        """
+        connection = self._open_connection
+        if self._tunnel:
+            connection.close()  # TLS has no half-close that a cluster would understand
+        elif self._framing.chunked:
+            connection.write(b"0\r\n\r\n")
+        elif self._remaining:
+            raise InvalidRequestError("the body is shorter than its Content-Length")
+        self._sent_all = True
+
+    async def response_head(self, *, limited: bool) -> ResponseHead:
+        """Wait for the answer's head; with `limited` no longer than the settings allow.
+
+        Raises:
+            UpstreamTimeoutError: The cluster took too long.
+            GatewayError: As `UpstreamConnection.response_head`, and as `dial` where the request is sent again.
+        """
+        try:
+            async with asyncio.timeout(self._upstream.response_timeout_seconds if limited else None):
+                return await self._response_head()
+        except TimeoutError as error:
+            name = self._upstream.cluster.name
+            raise UpstreamTimeoutError(
+                f"cluster {name} did not answer within {self._upstream.response_timeout_seconds:g} seconds",
+                cluster_name=name,
+                hint="The cluster accepts connections but does not answer; look at its API server.",
+            ) from error
+
+    async def _response_head(self) -> ResponseHead:
+        connection = self._open_connection
+        try:
+            return await connection.response_head()
+        except ClusterUnreachableError:
+            if not self._may_replay or connection.has_received:
+                raise
+        self._may_replay = False
+        self._connection = None
+        self._upstream.release(connection)
+        await self._begin(await self._upstream.open())
+        return await self._open_connection.response_head()
+
+    def open_tunnel(self) -> None:
+        """Go on with opaque bytes in both directions, after a 101."""
+        self._tunnel = True
+
+    def take_body(self) -> tuple[bytes, bool]:
+        """As `UpstreamConnection.take_body`."""
+        return self._open_connection.take_body()
+
+    async def body_readable(self) -> None:
+        """As `UpstreamConnection.body_readable`."""
+        await self._open_connection.body_readable()
+
+    @property
+    def is_between_chunks(self) -> bool:
+        """As `UpstreamConnection.is_between_chunks`."""
+        return self._open_connection.is_between_chunks
+
+    def wake(self) -> None:
+        """Let `body_readable` return though nothing came."""
+        if self._connection is not None:
+            self._connection.wake()

@@ -1,0 +1,106 @@
+"""The way to one cluster: its address, credential and connections, for as long as its registration is unchanged."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from cluster_gateway_core.errors import ClusterMisconfiguredError
+from cluster_gateway_core.model.cluster import EndpointType
+from cluster_gateway_core.upstream.dial import Destination, dial, split_address
+from cluster_gateway_core.upstream.pool import ConnectionPool
+from cluster_gateway_core.upstream.tls import make_client_context
+
+if TYPE_CHECKING:
+    from cluster_gateway_core.model.cluster import Cluster
+    from cluster_gateway_core.settings import UpstreamSettings
+    from cluster_gateway_core.upstream.connection import UpstreamConnection
+
+
+class Upstream:
+    """One cluster with one credential; a changed registration gets a new one.
+
+    Raises:
+        ClusterMisconfiguredError: The registration has a fault, or its TLS material cannot be used.
+    """
+
+    def __init__(self, cluster: Cluster, settings: UpstreamSettings) -> None:
+        if cluster.fault or cluster.endpoint is None or cluster.endpoint.type is not EndpointType.CONST:
+            fault = cluster.fault or "its endpoint type is not supported by this gateway"
+            raise ClusterMisconfiguredError(
+                f"the registration of cluster {cluster.name} cannot be used: {fault}",
+                cluster_name=cluster.name,
+                hint="Correct the cluster's Secret on the hub.",
+            )
+        host, port, base_path = split_address(cluster.endpoint.address)
+        secure = cluster.endpoint.address.startswith("https:")
+        self.cluster = cluster
+        self.base_path = base_path.encode("ascii")
+        self.own_headers = _own_headers(cluster, host, port, secure=secure)
+        self._settings = settings
+        self._destination = Destination(
+            cluster_name=cluster.name,
+            host=host,
+            port=port,
+            tls=make_client_context(cluster.name, cluster.endpoint, cluster.credential) if secure else None,
+            server_name=cluster.endpoint.tls_server_name or host,
+        )
+        self._pool: ConnectionPool[UpstreamConnection] = ConnectionPool(
+            capacity=settings.idle_connections_per_cluster, idle_seconds=settings.idle_seconds
+        )
+        self._busy: set[UpstreamConnection] = set()
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.cluster.name}: {len(self._busy)} busy, {self._pool!r}>"
+
+    @property
+    def response_timeout_seconds(self) -> float:
+        """Limit from a request to the head of its answer."""
+        return self._settings.response_timeout_seconds
+
+    def take_idle(self) -> UpstreamConnection | None:
+        """Return a connection that has served before, or None; the caller releases it."""
+        self.expire()
+        connection = self._pool.take()
+        if connection is not None:
+            self._busy.add(connection)
+        return connection
+
+    async def open(self) -> UpstreamConnection:
+        """Open a new connection; the caller releases it. Raises as `dial` does."""
+        connection = await dial(self._destination, self._settings)
+        self._busy.add(connection)
+        return connection
+
+    def release(self, connection: UpstreamConnection) -> None:
+        """Take back a connection: one whose exchange is whole is kept, any other is cut."""
+        connection.end_exchange()
+        self._busy.discard(connection)
+        for surplus in self._pool.give(connection, asyncio.get_running_loop().time()):
+            surplus.abort()
+
+    def expire(self) -> None:
+        """Close the connections that have been unused too long."""
+        for connection in self._pool.expire(asyncio.get_running_loop().time()):
+            connection.close()
+
+    def retire(self, *, cut: bool) -> None:
+        """Keep no connection from now on; `cut` ends the running exchanges too."""
+        for connection in self._pool.retire():
+            connection.close()
+        if cut:
+            for connection in tuple(self._busy):
+                connection.abort()
+
+
+def _own_headers(cluster: Cluster, host: str, port: int, *, secure: bool) -> bytes:
+    """Host and credential lines.
+
+    RFC 9112 section 3.2: Host is the authority of the target, without the scheme's default port.
+    """
+    name = f"[{host}]" if ":" in host else host
+    authority = name if port == (443 if secure else 80) else f"{name}:{port}"
+    lines = f"Host: {authority}\r\n"
+    if cluster.credential is not None and cluster.credential.token:
+        lines += f"Authorization: Bearer {cluster.credential.token}\r\n"
+    return lines.encode("ascii")

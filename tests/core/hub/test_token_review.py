@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import gc
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.support.fake_hub import Answer, FakeHub, make_status
+
+from cluster_gateway_core.errors import HubUnavailableError
+from cluster_gateway_core.hub.token_review import TokenReviewer, parse_user
+from cluster_gateway_core.model.user import UserInfo
+from cluster_gateway_core.settings import ReviewSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cluster_gateway_core.hub.client import HubClient
+
+USER = {"username": "bob", "uid": "9", "groups": ["a"], "extra": {"Scopes": ["x"]}}
+KNOWN = Answer(status=201, body={"status": {"authenticated": True, "user": USER}})
+UNKNOWN = Answer(status=201, body={"status": {"error": "expired"}})
+BOB = UserInfo(username="bob", uid="9", groups=("a",), extra=(("scopes", ("x",)),))
+
+
+@pytest.fixture
+async def reviewer(client: HubClient) -> AsyncIterator[TokenReviewer]:
+    async with TokenReviewer(client, ReviewSettings()) as made:
+        yield made
+
+
+@pytest.mark.parametrize(("answer", "user"), [(KNOWN, BOB), (UNKNOWN, None)])
+async def test_an_answer_is_kept(hub: FakeHub, reviewer: TokenReviewer, answer: Answer, user: UserInfo | None) -> None:
+    hub.script("POST", answer)
+    assert await reviewer.authenticate("canary") == user
+    assert await reviewer.authenticate("canary") == user
+    assert [received.body["spec"]["token"] for received in hub.received] == ["canary"]
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        None,
+        {},
+        {"authenticated": True},
+        {"authenticated": True, "user": {}},
+        {"authenticated": True, "user": {"username": ""}},
+        {"authenticated": "true", "user": USER},
+        {"authenticated": False, "user": USER},
+    ],
+)
+def test_only_an_explicit_yes_identifies(status: Any) -> None:
+    assert parse_user({"status": status}) is None
+
+
+async def test_an_empty_token_is_nobodys(hub: FakeHub, reviewer: TokenReviewer) -> None:
+    assert await reviewer.authenticate("") is None
+    assert hub.received == []
+
+
+async def test_a_hub_that_refuses_reviews_names_the_role_and_never_the_token(
+    hub: FakeHub, reviewer: TokenReviewer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    hub.script("POST", Answer(status=403, body=make_status(403, message="cannot create")))
+    with pytest.raises(HubUnavailableError) as caught:
+        await reviewer.authenticate("canary")
+    assert "system:auth-delegator" in caught.value.hint
+    assert "system:auth-delegator" in reviewer.condition().detail
+    assert "canary" not in caplog.text + str(caught.value) + reviewer.condition().detail
+
+
+async def test_the_token_itself_is_not_kept(hub: FakeHub, reviewer: TokenReviewer) -> None:
+    hub.script("POST", KNOWN)
+    await reviewer.authenticate("canary-" + "x" * 20)
+    gc.collect()
+    assert "canary-" not in repr(vars(reviewer._cache))

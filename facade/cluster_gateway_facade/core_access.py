@@ -1,0 +1,125 @@
+"""What the facade asks of the cores besides exchanges: trust anchors, reviews and the registry."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+import grpc
+from cluster_gateway_client.errors import CoreError
+from clustergateway.access.v1.access_service_pb2 import (
+    AuthenticateRequest,
+    AuthorizeRequest,
+    NonResourceAttributes,
+    ResourceAttributes,
+    WatchTrustRequest,
+)
+from clustergateway.registry.v1.registry_service_pb2 import GetClusterRequest, ListClustersRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cluster_gateway_client.client import CoreClient
+    from clustergateway.access.v1.access_service_pb2 import AuthorizeResponse, WatchTrustResponse
+    from clustergateway.access.v1.user_info_pb2 import UserInfo
+    from clustergateway.registry.v1.cluster_pb2 import Cluster
+    from clustergateway.registry.v1.registry_service_pb2 import ListClustersResponse
+
+_log = logging.getLogger(__name__)
+
+_DEADLINE_SECONDS: Final = 15.0
+"""Limit of one question: above the ten seconds that a core gives the hub."""
+_TRUST_RETRY_SECONDS: Final = 0.2
+_CACHED_TOKENS: Final = 4096
+
+
+class CoreAccess:
+    """Asks the cores; every failure is a CoreError."""
+
+    def __init__(self, core: CoreClient, token_cache_seconds: float) -> None:
+        self._core = core
+        self._token_cache_seconds = token_cache_seconds
+        self._tokens: OrderedDict[bytes, tuple[float, UserInfo | None]] = OrderedDict()
+
+    async def review(self, token: str) -> UserInfo | None:
+        """Return a bearer token's user, None when the hub does not accept it.
+
+        An answer is believed for a while; the token itself is never kept.
+        """
+        digest = hashlib.sha256(token.encode()).digest()
+        now = asyncio.get_running_loop().time()
+        cached = self._tokens.get(digest)
+        if cached is not None and now < cached[0]:
+            return cached[1]
+        try:
+            response = await self._core.access.Authenticate(
+                AuthenticateRequest(token=token), timeout=_DEADLINE_SECONDS
+            )
+        except grpc.aio.AioRpcError as error:
+            raise CoreError.from_rpc_error(error) from error
+        user = response.user if response.HasField("user") else None
+        self._tokens[digest] = (now + self._token_cache_seconds, user)
+        if len(self._tokens) > _CACHED_TOKENS:
+            self._tokens.popitem(last=False)
+        return user
+
+    async def authorize(
+        self, user: UserInfo, attributes: ResourceAttributes | NonResourceAttributes
+    ) -> AuthorizeResponse:
+        """Ask whether a user may do something."""
+        question = AuthorizeRequest(user=user)
+        if isinstance(attributes, ResourceAttributes):
+            question.resource.CopyFrom(attributes)
+        else:
+            question.non_resource.CopyFrom(attributes)
+        try:
+            return await self._core.access.Authorize(question, timeout=_DEADLINE_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise CoreError.from_rpc_error(error) from error
+
+    async def get(self, name: str, user: UserInfo) -> Cluster:
+        """Read one cluster."""
+        question = GetClusterRequest(name=name, asserted_user=user)
+        try:
+            return (await self._core.registry.GetCluster(question, timeout=_DEADLINE_SECONDS)).cluster
+        except grpc.aio.AioRpcError as error:
+            raise CoreError.from_rpc_error(error) from error
+
+    async def list(
+        self, *, label_selector: str, page_size: int, page_token: str, user: UserInfo
+    ) -> ListClustersResponse:
+        """Read one page of clusters."""
+        question = ListClustersRequest(
+            label_selector=label_selector, page_size=page_size, page_token=page_token, asserted_user=user
+        )
+        try:
+            return await self._core.registry.ListClusters(question, timeout=_DEADLINE_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise CoreError.from_rpc_error(error) from error
+
+
+class TrustWatch:
+    """Follows the trust anchors that a core streams, for as long as the facade runs.
+
+    Attributes:
+        fault: Why there are none yet; empty once there are some. Losing the core later keeps the last.
+    """
+
+    def __init__(self, core: CoreClient, apply: Callable[[WatchTrustResponse], None]) -> None:
+        self._core = core
+        self._apply = apply
+        self.fault = "the routing core has not sent the hub's trust anchors yet"
+
+    async def run(self) -> None:
+        """Watch until cancelled, beginning anew whenever the stream ends."""
+        while True:
+            try:
+                async for anchors in self._core.access.WatchTrust(WatchTrustRequest(), wait_for_ready=True):
+                    self._apply(anchors)
+                    self.fault = ""
+            except grpc.aio.AioRpcError as error:
+                _log.warning("watching the trust anchors failed: %s: %s", error.code().name, error.details())
+            await asyncio.sleep(_TRUST_RETRY_SECONDS)

@@ -1,0 +1,112 @@
+"""The way of one request through the facade: who asks, for what, and by whom it is answered."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl, unquote
+
+from cluster_gateway_client.errors import CoreError
+from clustergateway.access.v1.access_service_pb2 import NonResourceAttributes, ResourceAttributes
+
+from cluster_gateway_facade import status
+from cluster_gateway_facade.exchange import ApiRequest
+from cluster_gateway_facade.handlers.proxied_path import parse_proxied_target
+from cluster_gateway_facade.handlers.proxy import proxy
+from cluster_gateway_facade.handlers.router import Review
+from cluster_gateway_facade.serving.response import write_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp import web
+    from cluster_gateway_client.client import CoreClient
+    from clustergateway.access.v1.user_info_pb2 import UserInfo
+
+    from cluster_gateway_facade.authn.authenticator import Authenticator
+    from cluster_gateway_facade.authn.peer_certificate import PeerCertificate
+    from cluster_gateway_facade.core_access import CoreAccess
+    from cluster_gateway_facade.exchange import Answer
+    from cluster_gateway_facade.handlers.router import Router
+
+_log = logging.getLogger(__name__)
+
+_MAXIMUM_QUERY_PAIRS: Final = 1000
+
+
+class Gateway:
+    """Handles every request of the HTTPS endpoint."""
+
+    def __init__(
+        self,
+        *,
+        core: CoreClient,
+        access: CoreAccess,
+        authenticator: Authenticator,
+        router: Router,
+        peer_certificate: Callable[[web.BaseRequest], PeerCertificate | None],
+    ) -> None:
+        self._core = core
+        self._access = access
+        self._authenticator = authenticator
+        self._router = router
+        self._peer_certificate = peer_certificate
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, whatever it is."""
+        try:
+            return await self._handle(request)
+        except CoreError as error:
+            return write_answer(request, status.answer_for(error))
+        except ConnectionError:
+            raise
+        except Exception:
+            _log.exception("a request failed in the facade")
+            defect = CoreError("INTERNAL", "the facade failed; its log has the details", hop="FACADE")
+            return write_answer(request, status.answer_for(defect))
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        target = request.raw_path.encode("utf-8", "surrogateescape")
+        if not target.startswith(b"/"):
+            return write_answer(request, status.bad_request("only requests in origin form are served"))
+        certificate = self._peer_certificate(request)
+        proxied = parse_proxied_target(target)
+        if proxied is None:
+            return write_answer(request, await self._answer(request, certificate))
+        user = await self._authenticator.authenticate(request.raw_headers, certificate)
+        if proxied.cluster_name is None:
+            return write_answer(request, status.bad_request("no cluster can have the name in the path"))
+        return await proxy(self._core, request, proxied, user, self._forwarded_for(request, certificate))
+
+    async def _answer(self, request: web.BaseRequest, certificate: PeerCertificate | None) -> Answer:
+        """Answer a request that is for the gateway itself."""
+        path, _, query = request.raw_path.partition("?")
+        try:
+            pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAXIMUM_QUERY_PAIRS)
+        except ValueError:
+            return status.bad_request("the request has too many query parameters")
+        asked = ApiRequest(method=request.method, path=unquote(path), query=pairs, headers=request.headers)
+        if self._router.resolve(asked).access is Review.NONE:
+            return await self._router.resolve(asked).handler(asked)
+        user = await self._authenticator.authenticate(request.raw_headers, certificate)
+        asked = asked.asked_by(user)
+        route = self._router.resolve(asked)
+        if isinstance(route.access, (ResourceAttributes, NonResourceAttributes)):
+            refusal = await self._refusal(user, route.access)
+            if refusal is not None:
+                return refusal
+        return await route.handler(asked)
+
+    async def _refusal(
+        self, user: UserInfo, attributes: ResourceAttributes | NonResourceAttributes
+    ) -> Answer | None:
+        decision = await self._access.authorize(user, attributes)
+        return None if decision.allowed else status.forbidden(user.username, attributes, decision.reason)
+
+    def _forwarded_for(self, request: web.BaseRequest, certificate: PeerCertificate | None) -> str:
+        """Return the addresses for X-Forwarded-For: the hub's word for them is believed, nobody else's."""
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        addresses = [str(peer[0])] if isinstance(peer, tuple) else []
+        if self._authenticator.is_front_proxy(certificate):
+            addresses = [*request.headers.getall("X-Forwarded-For", []), *addresses]
+        return ", ".join(addresses)

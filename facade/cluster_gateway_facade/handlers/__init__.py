@@ -1,0 +1,1 @@
+"""What the facade answers, one module a kind of request."""

@@ -106,6 +106,9 @@ async def run_demo(settings: DemoSettings) -> None:
         await wait_available(hub)
         kubeconfig = settings.directory / "kubeconfig"
         write_private(kubeconfig, render_contexts(hub))
+        # For gRPC clients: where the core is, and an administrator of the hub.
+        (settings.directory / "grpc-address").write_text(f"127.0.0.1:{gateway.grpc_port}\n")
+        hub.issue_client_certificate("demo", ["system:masters"]).write(settings.directory, "grpc-client")
         sys.stdout.write(render_welcome(kubeconfig, programs))
         sys.stdout.flush()
         await _wait_for_death(processes)

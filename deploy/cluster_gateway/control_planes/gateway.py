@@ -36,12 +36,14 @@ class LocalGateway:
 
     Attributes:
         port: Its HTTPS port.
+        grpc_port: Port of its core for gRPC clients with a certificate of the hub.
         ca: Signs its serving certificate.
         process: The command; its children end with it.
         directory: Folder of its certificate and log.
     """
 
     port: int
+    grpc_port: int
     ca: CertificateAuthority = field(repr=False)
     process: ChildProcess
     directory: Path
@@ -116,20 +118,23 @@ async def start_gateway(
         NotReadyError: It did not become ready.
     """
     port = pick_free_ports(1)[0] if port is None else require_free_port(port)
+    grpc_port = pick_free_ports(1)[0]
     await grant_gateway_rights(hub, namespace=namespace)
     ca = CertificateAuthority("cluster-gateway-serving-ca")
     names = ("localhost", "127.0.0.1", f"{DEFAULT_SERVICE}.{namespace}.svc")
     ca.issue_server("cluster-gateway", names).write(directory, "serving")
+    (directory / "serving-ca.crt").write_bytes(ca.certificate)
     kubeconfig = hub.write_kubeconfig(directory / "hub.kubeconfig", GATEWAY_USER)
     command = (
         *(sys.executable, "-m", "cluster_gateway", "apiserver"),
-        *("--bind-address=127.0.0.1", f"--secure-port={port}", f"--secret-namespace={namespace}"),
+        *("--bind-address=127.0.0.1", f"--secure-port={port}", f"--grpc-port={grpc_port}"),
+        f"--secret-namespace={namespace}",
         *(f"--kubeconfig={kubeconfig}",),
         *(f"--tls-cert-file={directory / 'serving.crt'}", f"--tls-private-key-file={directory / 'serving.key'}"),
         *arguments,
     )
     process = ChildProcess("cluster-gateway", command, directory / "gateway.log")
-    gateway = LocalGateway(port=port, ca=ca, process=process, directory=directory)
+    gateway = LocalGateway(port=port, grpc_port=grpc_port, ca=ca, process=process, directory=directory)
     await process.start()
     try:
         await wait_gateway_ready(gateway)

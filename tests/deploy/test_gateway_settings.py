@@ -1,0 +1,203 @@
+"""From flags to settings."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster_gateway.errors import ConfigurationError
+from cluster_gateway.flag_tables import APISERVER_FLAGS, CORE_FLAGS, FACADE_FLAGS, REFUSED_FLAGS
+from cluster_gateway.flags import Flag, Kind, parse_flags
+from cluster_gateway.settings import (
+    GatewaySettings,
+    build_core_serving,
+    build_facade_settings,
+    build_gateway_settings,
+    join_host_port,
+)
+from cluster_gateway_core.settings import CoreSettings
+from cluster_gateway_facade.settings import AuthorizationSettings, FacadeSettings
+
+PUBLISHED = [
+    "--secure-port=9443",
+    "--secret-namespace=default",
+    "--feature-gates=APIPriorityAndFairness=false",
+]
+
+_CORE_CERTIFICATES = ["--tls-cert-file=c", "--tls-private-key-file=k", "--facade-ca-file=ca"]
+_FACADE_CERTIFICATES = ["--core-ca-file=ca", "--core-client-cert-file=c", "--core-client-key-file=k"]
+
+
+def _build(*arguments: str) -> GatewaySettings:
+    return build_gateway_settings(parse_flags(APISERVER_FLAGS, arguments))
+
+
+def test_without_flags_settings_are_the_defaults() -> None:
+    settings = _build()
+    assert settings.core == CoreSettings()
+    assert settings.facade == FacadeSettings()
+    assert settings.warnings == ()
+
+
+def test_published_command_line_is_taken_with_a_warning() -> None:
+    settings = _build(*PUBLISHED)
+    assert settings.facade.serving.port == 9443
+    assert settings.core.hub.secret_namespace == "default"
+    assert settings.warnings == ("feature gates without effect in this version: APIPriorityAndFairness",)
+
+
+def test_kubevelas_command_line_is_taken() -> None:
+    settings = _build(
+        "apiserver",
+        "--secure-port=9443",
+        "--secret-namespace=vela-system",
+        "--feature-gates=APIPriorityAndFairness=false,ClientIdentityPenetration=false,",
+        "--cluster-gateway-proxy-config=",
+        "--tls-cert-file=/c",
+        "--tls-private-key-file=/k",
+        "--authorization-always-allow-paths=/healthz,/readyz,/livez,/metrics",
+    )
+    assert settings.facade.authorization.always_allow_paths[-1] == "/metrics"
+    assert settings.facade.serving.certificate_file == "/c"
+    assert settings.facade.serving.private_key_file == "/k"
+
+
+def test_wired_flags_reach_their_settings() -> None:
+    settings = _build(
+        "--kubeconfig=a",
+        "--authentication-kubeconfig=b",
+        "--authorization-kubeconfig=c",
+        "--user-agent=me",
+        "--allow-insecure-endpoints",
+        "--feature-gates=HealthinessCheck=true",
+        "--authorization-webhook-cache-authorized-ttl=1s",
+        "--authorization-webhook-cache-unauthorized-ttl=2s",
+        "--authentication-token-webhook-cache-ttl=3s",
+        "--shutdown-delay-duration=4s",
+        "--shutdown-grace-duration=5s",
+        "--bind-address=127.0.0.1",
+        "--cert-dir=/certs",
+    )
+    hub = settings.core.hub
+    assert (hub.kubeconfig, hub.authentication_kubeconfig, hub.authorization_kubeconfig) == ("a", "b", "c")
+    assert (hub.user_agent, hub.copy_health, hub.allow_insecure_endpoints) == ("me", True, True)
+    reviews = settings.core.reviews
+    assert (reviews.allowed_ttl_seconds, reviews.denied_ttl_seconds, reviews.token_ttl_seconds) == (1, 2, 3)
+    assert settings.facade.authorization == AuthorizationSettings(token_cache_seconds=3.0)
+    serving = settings.facade.serving
+    assert (serving.shutdown_delay_seconds, serving.grace_seconds, serving.bind_address) == (
+        4,
+        5,
+        "127.0.0.1",
+    )
+    assert settings.core.serving.grace_seconds == 5
+    assert settings.certificate_directory == "/certs"
+    assert any("not verified" in warning for warning in settings.warnings)
+
+
+def test_flags_without_effect_share_one_warning() -> None:
+    settings = _build("--etcd-servers=http://e", "--virtual-clutser-with-control-plane", "--log_dir=d")
+    assert settings.warnings == (
+        "flags without effect in this version: --etcd-servers, --virtual-clutser-with-control-plane, --log-dir",
+    )
+
+
+@pytest.mark.parametrize("flag", REFUSED_FLAGS, ids=lambda flag: flag.name)
+def test_what_silence_would_make_unsafe_is_refused(flag: Flag) -> None:
+    value = "true" if flag.kind is Kind.BOOL else "x"
+    complete = ["--proxy-ca-cert=c", "--proxy-cert=c", "--proxy-key=k", "--bind-address=127.0.0.1"]
+    with pytest.raises(ConfigurationError, match=f"^--{flag.name} is not supported: "):
+        _build(f"--{flag.name}={value}", *complete)
+
+
+def test_lower_tls_versions_than_served_ask_for_nothing() -> None:
+    _build("--tls-min-version=VersionTLS12")
+    with pytest.raises(ConfigurationError, match="--tls-min-version is not supported"):
+        _build("--tls-min-version=VersionTLS13")
+
+
+@pytest.mark.parametrize("gates", ["ClientIdentityPenetration=true", "AllAlpha=true"])
+def test_passing_identities_on_is_refused(gates: str) -> None:
+    with pytest.raises(ConfigurationError, match="ClientIdentityPenetration=true is not supported"):
+        _build(f"--feature-gates={gates}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--secret-namespace="], "^must specify --secret-namespace$"),
+        (["--proxy-host=h", "--proxy-port=0"], "^--proxy-port must be greater than 0$"),
+        (["--proxy-host=h"], "^--proxy-ca-cert must be specified$"),
+        (["--proxy-host=h", "--proxy-ca-cert=c"], "^--proxy-cert must be specified$"),
+        (["--proxy-host=h", "--proxy-ca-cert=c", "--proxy-cert=c"], "^--proxy-key must be specified$"),
+        (["--tls-cert-file=c"], "must be given together"),
+        (["--tls-private-key-file=k"], "must be given together"),
+        (["--secure-port=65536"], "between 0 and 65535"),
+        (["--shutdown-delay-duration=-1s"], "must not be negative"),
+    ],
+)
+def test_contradictions_are_named(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        _build(*arguments)
+
+
+def test_core_serves_what_its_flags_name() -> None:
+    arguments = [
+        *_CORE_CERTIFICATES,
+        "--bind-address=::",
+        "--grpc-token-port=9445",
+        "--facade-allowed-names=a,b",
+    ]
+    serving = build_core_serving(parse_flags(CORE_FLAGS, arguments))
+    assert (serving.address, serving.token_address) == ("[::]:9444", "[::]:9445")
+    assert (serving.certificate_file, serving.private_key_file, serving.facade_ca_file) == ("c", "k", "ca")
+    assert serving.facade_names == ("a", "b")
+    assert serving.unix_socket is None
+
+
+def test_core_may_serve_a_socket_alone() -> None:
+    serving = build_core_serving(parse_flags(CORE_FLAGS, ["--grpc-port=0", "--unix-socket=/s"]))
+    assert (serving.unix_socket, serving.address, serving.token_address) == ("/s", None, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--grpc-port=0"], "nothing to serve"),
+        ([], "--tls-cert-file must be specified"),
+        (["--grpc-port=0", "--grpc-token-port=1"], "--tls-cert-file must be specified"),
+        (_CORE_CERTIFICATES[:2], "--facade-ca-file must be specified"),
+        ([*_CORE_CERTIFICATES, "--facade-allowed-names="], "must name the facades' certificates"),
+        ([*_CORE_CERTIFICATES, "--grpc-token-port=9444"], "must differ"),
+    ],
+)
+def test_core_never_serves_unprotected(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        build_core_serving(parse_flags(CORE_FLAGS, arguments))
+
+
+def test_facade_reaches_cores_with_its_certificate() -> None:
+    arguments = ["--core-target=dns:///c:9444", "--core-server-name=c", *_FACADE_CERTIFICATES]
+    core = build_facade_settings(parse_flags(FACADE_FLAGS, arguments)).core
+    assert (core.target, core.server_name) == ("dns:///c:9444", "c")
+    assert (core.ca_file, core.certificate_file, core.private_key_file) == ("ca", "c", "k")
+
+
+def test_facade_needs_no_certificate_on_a_socket() -> None:
+    assert build_facade_settings(parse_flags(FACADE_FLAGS, ["--core-target=unix:/s"])).core.ca_file is None
+
+
+@pytest.mark.parametrize("missing", range(3))
+def test_facade_never_crosses_a_network_unprotected(missing: int) -> None:
+    certificates = [flag for index, flag in enumerate(_FACADE_CERTIFICATES) if index != missing]
+    with pytest.raises(ConfigurationError, match="must be specified"):
+        build_facade_settings(parse_flags(FACADE_FLAGS, ["--core-target=dns:///c:1", *certificates]))
+
+
+def test_facade_needs_a_target() -> None:
+    with pytest.raises(ConfigurationError, match="--core-target is needed"):
+        build_facade_settings(parse_flags(FACADE_FLAGS, []))
+
+
+def test_addresses_are_joined() -> None:
+    assert join_host_port("127.0.0.1", 1) == "127.0.0.1:1"
+    assert join_host_port("::1", 1) == "[::1]:1"

@@ -9,7 +9,7 @@ from typing import Final
 
 import grpc
 
-_SERVICE_CONFIG: Final = {
+_SERVICE_CONFIG: Final[dict[str, object]] = {
     # Every core serves every cluster. A core that drains says so by its health and gets nothing new.
     # No retryPolicy: a request that may have reached a cluster must not be sent twice.
     "loadBalancingConfig": [{"round_robin": {}}],

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Self
 
+from cluster_gateway_client.channel import CoreEndpoint, open_channel
+from cluster_gateway_client.exchange import Exchange
+from cluster_gateway_client.response import ClusterResponse
 from clustergateway.access.v1.access_service_pb2_grpc import AccessServiceStub
 from clustergateway.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
 from clustergateway.routing.v1.routing_service_pb2 import Header, RequestHead
 from clustergateway.routing.v1.routing_service_pb2_grpc import RoutingServiceStub
 
-from cluster_gateway_client.channel import CoreEndpoint, open_channel
-from cluster_gateway_client.exchange import Exchange
-from cluster_gateway_client.response import ClusterResponse
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, Coroutine, Iterable
 
     import grpc
-    from clustergateway.access.v1.access_service_pb2_grpc import AccessServiceAsyncStub
-    from clustergateway.registry.v1.registry_service_pb2_grpc import RegistryServiceAsyncStub
-    from clustergateway.routing.v1.routing_service_pb2_grpc import RoutingServiceAsyncStub
 
 
 class CoreClient:
@@ -33,11 +30,11 @@ class CoreClient:
 
     def __init__(self, endpoint: CoreEndpoint) -> None:
         self._channel: grpc.aio.Channel = open_channel(endpoint)
-        self._routing: RoutingServiceAsyncStub = RoutingServiceStub(self._channel)
-        self.registry: RegistryServiceAsyncStub = RegistryServiceStub(self._channel)
-        self.access: AccessServiceAsyncStub = AccessServiceStub(self._channel)
+        self._routing = RoutingServiceStub(self._channel)
+        self.registry = RegistryServiceStub(self._channel)
+        self.access = AccessServiceStub(self._channel)
 
-    async def __aenter__(self) -> CoreClient:
+    async def __aenter__(self) -> Self:
         """Return the client; the channel connects when first used."""
         return self
 
@@ -58,7 +55,7 @@ class CoreClient:
         *,
         headers: Iterable[tuple[str, str]] = (),
         body: bytes | None = None,
-    ) -> AsyncIterator[ClusterResponse]:
+    ) -> AsyncGenerator[ClusterResponse]:
         """Send one request to a cluster and read its response within the context.
 
         Leaving the context early cancels the request; so does cancellation.
@@ -81,15 +78,36 @@ class CoreClient:
         )
         if body is not None:
             head.headers.add(name=b"Content-Length", value=b"%d" % len(body))
+        content = body or b""
         async with self.exchange() as exchange:
-            await exchange.start(head, end=not body)
-            if body:
-                await _send_body(exchange, body)
-            yield ClusterResponse(exchange, await exchange.receive())
+            if len(content) <= _LARGEST_MESSAGE_BYTES:
+                await exchange.start(head, content, end=True)
+                yield ClusterResponse(exchange, await exchange.receive())
+                return
+            await exchange.start(head, end=False)
+            async with _beside(_send_body(exchange, content)):
+                yield ClusterResponse(exchange, await exchange.receive())
+
+
+_LARGEST_MESSAGE_BYTES: Final = 1024 * 1024
+"""Most body bytes in one message, by the API's contract."""
+
+
+@asynccontextmanager
+async def _beside(sending: Coroutine[None, None, None]) -> AsyncGenerator[None]:
+    """Send a body while its context reads the response, which may come first: then the rest is not sent.
+
+    A failure to send is not told: reading the response tells it, and better.
+    """
+    task = asyncio.get_running_loop().create_task(sending, name="request body")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _send_body(exchange: Exchange, body: bytes) -> None:
-    step = 1024 * 1024
-    for start in range(0, len(body), step):
-        await exchange.send(body[start : start + step])
+    for start in range(0, len(body), _LARGEST_MESSAGE_BYTES):
+        await exchange.send(body[start : start + _LARGEST_MESSAGE_BYTES])
     await exchange.finish()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
-from clustergateway.errors.v1 import error_reason_pb2
-from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from clustergateway.errors.v1 import error_reason_pb2
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from clustergateway.errors.v1.error_reason_pb2 import Error
 
+_REASONS: Mapping[int, str] = {number: name for name, number in error_reason_pb2.ErrorReason.items()}
+_HOPS: Mapping[int, str] = {number: name for name, number in error_reason_pb2.Hop.items()}
 _REASON_PREFIX = "ERROR_REASON_"
 _HOP_PREFIX = "HOP_"
 
@@ -50,9 +54,9 @@ class CoreError(Exception):
     def from_message(cls, error: Error) -> CoreError:
         """Read the error that an exchange ended with."""
         return cls(
-            _name(error_reason_pb2.ErrorReason, error.reason, _REASON_PREFIX, "INTERNAL"),
+            _name(_REASONS, error.reason, _REASON_PREFIX, "INTERNAL"),
             error.message,
-            hop=_name(error_reason_pb2.Hop, error.hop, _HOP_PREFIX, "CORE"),
+            hop=_name(_HOPS, error.hop, _HOP_PREFIX, "CORE"),
             cluster_name=error.cluster_name,
             hint=error.hint,
             retry_after_seconds=_seconds(error),
@@ -61,14 +65,15 @@ class CoreError(Exception):
     @classmethod
     def from_rpc_error(cls, failure: grpc.aio.AioRpcError) -> CoreError:
         """Read the failure of a whole call: its details where the core sent some, else its status code."""
-        status = rpc_status.from_call(failure)  # type: ignore[arg-type]  # AioRpcError has the same methods
+        # AioRpcError has the methods that this reads; google.rpc has no types.
+        status = cast("Any", rpc_status).from_call(failure)
         for detail in status.details if status else ():
             error = error_reason_pb2.Error()
             if detail.Unpack(error):
                 return cls.from_message(error)
         code = failure.code()
         reason = _REASON_BY_CODE.get(code, "INTERNAL")
-        retry = 1.0 if code is grpc.StatusCode.UNAVAILABLE else None
+        retry = 1.0 if reason == "CORE_UNAVAILABLE" else None
         return cls(
             reason,
             f"the routing core failed the call: {code.name}: {failure.details() or 'no details'}",
@@ -79,6 +84,7 @@ class CoreError(Exception):
 
 _REASON_BY_CODE = {
     grpc.StatusCode.UNAVAILABLE: "CORE_UNAVAILABLE",
+    grpc.StatusCode.CANCELLED: "CORE_UNAVAILABLE",  # a core that is killed resets its streams so
     grpc.StatusCode.DEADLINE_EXCEEDED: "TIMEOUT",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "OVERLOADED",
     grpc.StatusCode.UNAUTHENTICATED: "UNAUTHENTICATED",
@@ -88,10 +94,9 @@ _REASON_BY_CODE = {
 }
 
 
-def _name(enum: EnumTypeWrapper[Any], number: int, prefix: str, unknown: str) -> str:
-    """Name of an enum value without its prefix; a number from a newer peer reads as `unknown`."""
-    name = enum.Name(number) if number in enum.values() else ""
-    return name.removeprefix(prefix) if number else unknown
+def _name(names: Mapping[int, str], number: int, prefix: str, unknown: str) -> str:
+    """Name of an enum value without its prefix; none, or a number from a newer peer, reads as `unknown`."""
+    return names[number].removeprefix(prefix) if number and number in names else unknown
 
 
 def _seconds(error: Error) -> float | None:

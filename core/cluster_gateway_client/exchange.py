@@ -7,9 +7,11 @@ instead of the call's status; this is the one place that knows.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 import grpc
+
+from cluster_gateway_client.errors import CoreError
 from clustergateway.routing.v1.routing_service_pb2 import (
     ExchangeRequest,
     ExchangeResponse,
@@ -17,10 +19,8 @@ from clustergateway.routing.v1.routing_service_pb2 import (
     RequestHead,
 )
 
-from cluster_gateway_client.errors import CoreError
-
 if TYPE_CHECKING:
-    from clustergateway.routing.v1.routing_service_pb2_grpc import RoutingServiceAsyncStub
+    from clustergateway.routing.v1.routing_service_pb2_grpc import RoutingServiceStub
 
 _END: Final = RequestEnd()
 Call: TypeAlias = "grpc.aio.StreamStreamCall[ExchangeRequest, ExchangeResponse]"
@@ -32,19 +32,19 @@ class Exchange:
     One task may send while another receives.
     """
 
-    def __init__(self, stub: RoutingServiceAsyncStub) -> None:
+    def __init__(self, stub: RoutingServiceStub) -> None:
         self._stub = stub
         self._call: Call | None = None
         self._ended = False
 
-    async def __aenter__(self) -> Exchange:
+    async def __aenter__(self) -> Self:
         """Open the stream; nothing is sent yet."""
         self._call = self._stub.Exchange()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Cancel the stream unless the response has ended."""
-        if self._call is not None and not self._call.done():
+        """Cancel the stream unless the response has ended: then the core ends it."""
+        if self._call is not None and not self._ended and not self._call.done():
             self._call.cancel()
 
     async def start(self, head: RequestHead, body: bytes = b"", *, end: bool) -> None:
@@ -75,8 +75,12 @@ class Exchange:
         call = self._open_call
         try:
             message = await call.read()
+        except asyncio.CancelledError:
+            if call.cancelled() and not _being_cancelled():
+                raise await self._failure() from None
+            raise
         except grpc.aio.AioRpcError as error:
-            raise CoreError.from_rpc_error(error) from error
+            raise await self._failure() from error
         if not isinstance(message, ExchangeResponse):
             raise await self._failure()
         if message.HasField("end"):
@@ -93,27 +97,39 @@ class Exchange:
 
     async def _send(self, message: ExchangeRequest) -> None:
         call = self._open_call
+        if call.done():
+            raise await self._failure()
         try:
-            await call.write(message)
+            await _write(call, message)
         except asyncio.CancelledError:
             if call.cancelled() and not _being_cancelled():
                 raise await self._failure() from None
             raise
-        except (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError) as error:
-            # Writing to a call that failed raises whatever the library had at hand; the call knows why it failed.
+        except (grpc.aio.AioRpcError, grpc.aio.InternalError) as error:
             raise await self._failure() from error
 
     async def _failure(self) -> CoreError:
         """Why the call ended though the response has not."""
-        call = self._open_call
-        code = await call.code()
-        if code is grpc.StatusCode.OK:
+        outcome = await _outcome_of(self._open_call)
+        if outcome.code() is grpc.StatusCode.OK:
             return CoreError("RESPONSE_TRUNCATED", "the routing core ended the response early")
-        details = await call.details()
-        error = grpc.aio.AioRpcError(
-            code, await call.initial_metadata(), await call.trailing_metadata(), details=details
-        )
-        return CoreError.from_rpc_error(error)
+        return CoreError.from_rpc_error(outcome)
+
+
+async def _outcome_of(call: Call) -> grpc.aio.AioRpcError:
+    """Status of a call; waits until it has ended."""
+    trailing = grpc.aio.Metadata() if call.cancelled() else await call.trailing_metadata()
+    return grpc.aio.AioRpcError(await call.code(), grpc.aio.Metadata(), trailing, details=await call.details())
+
+
+async def _write(call: Call, message: ExchangeRequest) -> None:
+    """Write as `call.write` does, but leave the status to the core.
+
+    On a call that has failed, the library's own method puts INTERNAL in the place of the status that is about to arrive
+    (grpc issue 36066), and the reason would be lost. A contract test holds grpcio to what this relies on.
+    """
+    await call.wait_for_connection()
+    await call._cython_call.send_serialized_message(message.SerializeToString())  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _being_cancelled() -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cluster_gateway_client.errors import CoreError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from clustergateway.routing.v1.routing_service_pb2 import ExchangeResponse
-
     from cluster_gateway_client.exchange import Exchange
+    from clustergateway.routing.v1.routing_service_pb2 import ExchangeResponse
 
 
 class ClusterResponse:
@@ -18,10 +19,15 @@ class ClusterResponse:
     Attributes:
         status: HTTP status code, an error of the cluster's own included.
         headers: Names and values in the cluster's order, duplicates kept.
+
+    Raises:
+        CoreError: The core's first message is not a response.
     """
 
     def __init__(self, exchange: Exchange, first: ExchangeResponse) -> None:
         self._exchange = exchange
+        if not first.HasField("head"):
+            raise CoreError("INTERNAL", "the routing core answered without a head")
         self._first: ExchangeResponse | None = first
         self.status: int = first.head.status
         self.headers: Sequence[tuple[str, str]] = [

@@ -153,9 +153,7 @@ class _Core:
             server,
         )
         registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(
-            RegistryServicer(
-                self.registry, callers=self._callers, authorizer=self.reviewer, health=self._health_store
-            ),
+            RegistryServicer(self.registry, callers=self._callers, authorizer=self.reviewer, health=self._health_store),
             server,
         )
         access_service_pb2_grpc.add_AccessServiceServicer_to_server(

@@ -58,8 +58,6 @@ class UpstreamSettings:
     """Most unused connections kept for one cluster."""
     buffer_bytes: int = 128 * 1024
     """Bytes of a response held for a slow reader before the cluster's socket is no longer read."""
-    allow_insecure_endpoints: bool = False
-    """Whether endpoints may be dialled without verification."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,9 +27,7 @@ def make_cluster(name: str, **fields: Any) -> Cluster:
         "resource_version": "7",
         "creation_timestamp": Timestamp(seconds=1735689600),
         "labels": {"region": "eu"},
-        "endpoint": Endpoint(
-            type=ENDPOINT_TYPE_CONST, address=f"https://{name}.example:6443", ca_bundle_pem=b"---"
-        ),
+        "endpoint": Endpoint(type=ENDPOINT_TYPE_CONST, address=f"https://{name}.example:6443", ca_bundle_pem=b"---"),
         "credential_type": CREDENTIAL_TYPE_X509_CERTIFICATE,
         "health": Health(healthy=True),
     }

@@ -89,7 +89,7 @@ class FakeHub:
                 arrived = self._arrived
                 await arrived.wait()
 
-    def write_kubeconfig(self, folder: Path, *, token: str = "gateway-token") -> str:  # noqa: S107
+    def write_kubeconfig(self, folder: Path, *, token: str = "gateway-token") -> str:
         """Write a kubeconfig for this hub and return its path."""
         path = folder / "hub.kubeconfig"
         path.write_text(

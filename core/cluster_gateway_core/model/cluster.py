@@ -93,7 +93,7 @@ class Cluster:
     uid: str = ""
     resource_version: str = ""
     creation_timestamp: datetime | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
     credential_type: str = ""
     endpoint: Endpoint | None = None
     credential: Credential | None = None

@@ -5,9 +5,10 @@ Source: kubernetes/apiserver, pkg/endpoints/request/requestinfo.go, RequestInfoF
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote, unquote_plus
 
 _VERBS: Final = {
     "POST": "create",
@@ -20,6 +21,11 @@ _VERBS: Final = {
 _SPECIAL_VERBS: Final = frozenset({"proxy", "watch"})
 _NAMESPACE_SUBRESOURCES: Final = frozenset({"status", "finalize"})
 _LONG_RUNNING_SUBRESOURCES: Final = frozenset({"attach", "exec", "proxy", "log", "portforward"})
+_BAD_ESCAPE: Final = re.compile("%(?![0-9A-Fa-f]{2})")
+_TERM: Final = re.compile(r"(?:\\.|[^,\\])*\\?", re.DOTALL)
+_OPERATOR: Final = re.compile("!=|==?")
+_VALUE: Final = re.compile(r"(?:\\[\\,=]|[^\\,=])*", re.DOTALL)
+_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _RESOURCE_START: Final = 3
 """Fewest path segments of a resource request: `api/v1/pods`."""
 
@@ -43,10 +49,12 @@ class RequestInfo:
     def is_long_running(self) -> bool:
         """Whether it may last for ever, so that no time limit applies.
 
-        Source: kubernetes/kubernetes, cmd/kube-apiserver/app/options, BasicLongRunningRequestCheck with the verbs
-        watch and proxy and the subresources below.
+        Source: kubernetes/apiserver, pkg/server/filters/longrunning.go, BasicLongRunningRequestCheck, with the verbs
+        watch and proxy and the subresources below, as kube-apiserver calls it.
         """
-        return self.verb in _SPECIAL_VERBS or self.subresource in _LONG_RUNNING_SUBRESOURCES
+        if self.verb in _SPECIAL_VERBS or self.subresource in _LONG_RUNNING_SUBRESOURCES:
+            return True
+        return not self.is_resource_request and self.path.startswith("/debug/pprof/")
 
 
 def verb_of_method(method: str) -> str:
@@ -66,7 +74,7 @@ def parse_request_info(method: str, target: str) -> RequestInfo:
     """
     raw_path, _, query = target.partition("?")
     path = unquote(raw_path)
-    parts = [part for part in path.strip("/").split("/")] if path.strip("/") else []
+    parts = path.strip("/").split("/")
     plain = RequestInfo(is_resource_request=False, verb=method.lower(), path=path)
     if len(parts) < _RESOURCE_START or parts[0] not in ("api", "apis"):
         return plain
@@ -118,17 +126,46 @@ def _collection_verb(verb: str, query: str) -> tuple[str, str]:
         return "", "deletecollection"
     if verb != "get":
         return "", verb
-    parameters = dict(reversed(parse_qsl(query, keep_blank_values=True)))
-    watch = parameters.get("watch")
-    name = _selected_name(parameters.get("fieldSelector", ""))
+    watch = _parameter(query, "watch")
+    name = parse_selected_name(_parameter(query, "fieldSelector") or "")
     # strconv.ParseBool is not used: everything but "false" and "0" turns a watch on.
     watching = watch is not None and watch.lower() not in ("false", "0")
     return name, "watch" if watching else "list"
 
 
-def _selected_name(field_selector: str) -> str:
-    for requirement in field_selector.split(","):
-        key, separator, value = requirement.partition("=")
-        if separator and key == "metadata.name" and not value.startswith("!"):
-            return value.removeprefix("=")
-    return ""
+def _parameter(query: str, name: str) -> str | None:
+    """First value of a query parameter, as net/url reads it: pairs with a semicolon or a bad escape do not count."""
+    for pair in query.split("&"):
+        if not pair or ";" in pair or _BAD_ESCAPE.search(pair):
+            continue
+        key, _, value = pair.partition("=")
+        if unquote_plus(key) == name:
+            return unquote_plus(value)
+    return None
+
+
+def parse_selected_name(field_selector: str) -> str:
+    """Name that a field selector requires; empty for none, or where the selector is not valid.
+
+    Other parameters that the API server cannot read make it forget the name too; it then refuses the list itself.
+
+    Source: kubernetes/apimachinery, pkg/fields/selector.go, ParseSelector and RequiresExactMatch.
+    """
+    names: list[str] = []
+    for term in sorted(_TERM.findall(field_selector)):
+        match = _OPERATOR.search(term)
+        if match is None:
+            if term:
+                return ""
+            continue
+        value = term[match.end() :]
+        if _VALUE.fullmatch(value) is None:
+            return ""
+        if term[: match.start()] == "metadata.name" and match[0] != "!=":
+            names.append(_ESCAPED.sub(r"\1", value))
+    return names[0] if names and _is_path_segment_name(names[0]) else ""
+
+
+def _is_path_segment_name(name: str) -> bool:
+    """Source: kubernetes/apimachinery, pkg/api/validate/content, IsPathSegmentName."""
+    return name not in (".", "..") and "/" not in name and "%" not in name

@@ -8,10 +8,11 @@ from cluster_gateway_core.errors import CredentialRejectedError, InvalidResponse
 from cluster_gateway_core.routing.header_policy import first_value
 
 if TYPE_CHECKING:
-    from cluster_gateway_core.model.http import RequestHead, ResponseHead
+    from cluster_gateway_core.model.http import Headers, RequestHead, ResponseHead
     from cluster_gateway_core.routing.request_info import RequestInfo
 
 _SWITCHING_PROTOCOLS: Final = 101
+_SUBPROTOCOL: Final = b"sec-websocket-protocol"
 _UNAUTHORIZED: Final = 401
 _LOWEST_ERROR: Final = 400
 
@@ -21,7 +22,8 @@ def check_response(cluster_name: str, request: RequestHead, info: RequestInfo, r
 
     Raises:
         InvalidResponseError: A redirect, which is never followed and never relayed (CVE-2022-3172); a switch to a
-            protocol that was not asked for; or an upgrade answered by neither 101 nor an error (CVE-2018-1002105).
+            protocol that was not asked for, or with a body; or an upgrade answered by neither 101 nor an error
+            (CVE-2018-1002105).
         CredentialRejectedError: The cluster does not accept the gateway's credential. A plain 401 would send the
             caller to log in again at the hub, in vain. Behind a proxy subresource the 401 is the application's own.
     """
@@ -44,8 +46,18 @@ def _check_upgrade(cluster_name: str, request: RequestHead, response: ResponseHe
         chosen = (first_value(response.headers, b"upgrade") or b"").decode("latin-1")
         if chosen.lower() != request.upgrade.lower():
             raise _invalid(cluster_name, "it switched to a protocol that was not asked for")
+        if not set(_listed(response.headers, _SUBPROTOCOL)) <= set(_listed(request.headers, _SUBPROTOCOL)):
+            raise _invalid(cluster_name, "it chose a WebSocket sub-protocol that was not offered")
+        # RFC 9110 sections 8.6 and 15.2: a 1xx answer has no body, so these would be about the tunnel's bytes.
+        if any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in response.headers):
+            raise _invalid(cluster_name, "its switch of protocol announces a body")
     elif response.status < _LOWEST_ERROR:
         raise _invalid(cluster_name, f"invalid upgrade response: status code {response.status}")
+
+
+def _listed(headers: Headers, name: bytes) -> list[bytes]:
+    """Elements of a header's comma-separated lists."""
+    return [part.strip() for key, value in headers if key.lower() == name for part in value.split(b",")]
 
 
 def _invalid(cluster_name: str, fault: str) -> InvalidResponseError:

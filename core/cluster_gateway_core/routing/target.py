@@ -18,9 +18,16 @@ MAXIMUM_TARGET_BYTES: Final = 256 * 1024
 MAXIMUM_QUERY_PAIRS: Final = 1000
 """Most query parameters, so that nothing can hide from whoever parses the query."""
 
+_NODE_PROXY: Final = 4
+"""Place of `proxy` in `api/v1/nodes/<name>/proxy`."""
+_NAMESPACED_PROXY: Final = 6
+"""Place of `proxy` in `api/v1/namespaces/<namespace>/pods/<name>/proxy`."""
+
 _FORBIDDEN: Final = re.compile(rb"[\x00-\x20\x7f#\\]")
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _UNUSUAL: Final = re.compile(rb"%|//|/\.")
+_SEPARATOR: Final = re.compile(rb"[/\\]")
+_DOT_SEGMENTS: Final = frozenset({b".", b".."})
 _FORBIDDEN_DECODED: Final = re.compile(rb"[\x00-\x1f\x7f/\\]")
 
 
@@ -29,9 +36,9 @@ def check_target(target: bytes) -> None:
 
     Raises:
         InvalidRequestError: It is not origin-form, or holds a control character, fragment, backslash, bad escape,
-            dot segment (encoded once or more), encoded separator, empty segment, or too many parameters. Behind a
-            `proxy` segment, where the rest belongs to the application behind a service, pod or node, encoded
-            separators and empty segments pass.
+            dot segment (encoded once or more), encoded separator, empty segment, or too many parameters. Behind
+            the `proxy` of a service, pod or node, where the rest belongs to an application, encoded separators
+            and empty segments pass.
     """
     if not target.startswith(b"/"):
         raise _invalid("it does not begin with a slash")
@@ -53,7 +60,7 @@ def _check_segments(path: bytes) -> None:
     segments = path[1:].split(b"/")
     for position, segment in enumerate(segments):
         decoded = unquote_to_bytes(segment)
-        if _decode_fully(decoded) in (b".", b".."):
+        if not _DOT_SEGMENTS.isdisjoint(_SEPARATOR.split(_decode_fully(decoded))):
             raise _invalid("it holds a dot segment")
         if not behind_proxy:
             if _FORBIDDEN_DECODED.search(decoded):
@@ -62,7 +69,16 @@ def _check_segments(path: bytes) -> None:
                 raise _invalid("it holds an empty segment")
         elif re.search(rb"[\x00\r\n]", decoded):
             raise _invalid("it holds an encoded control character")
-        behind_proxy = behind_proxy or (segment == b"proxy" and position > 0)
+        behind_proxy = behind_proxy or _ends_at_proxy(segments, position)
+
+
+def _ends_at_proxy(segments: list[bytes], position: int) -> bool:
+    """Whether a segment is the `proxy` of a node, pod or service; an object of that name is none."""
+    if segments[position] != b"proxy" or segments[:2] != [b"api", b"v1"]:
+        return False
+    if position == _NODE_PROXY:
+        return segments[2] == b"nodes"
+    return position == _NAMESPACED_PROXY and segments[2] == b"namespaces" and segments[4] in (b"pods", b"services")
 
 
 def _decode_fully(segment: bytes) -> bytes:

@@ -7,7 +7,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
+
+
+class Work:
+    """One exchange in progress.
+
+    Attributes:
+        wake: Called when draining begins, so that a waiting exchange looks up; None while there is nothing to wake.
+    """
+
+    __slots__ = ("wake",)
+
+    def __init__(self) -> None:
+        self.wake: Callable[[], None] | None = None
 
 
 class Drain:
@@ -18,7 +31,7 @@ class Drain:
     """
 
     def __init__(self) -> None:
-        self._active: dict[object, Callable[[], None]] = {}
+        self._active: set[Work] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
@@ -29,23 +42,24 @@ class Drain:
         return len(self._active)
 
     @contextmanager
-    def track(self, wake: Callable[[], None]) -> Iterator[None]:
-        """Count one exchange; `wake` is called when draining begins, so that a waiting exchange looks up."""
-        key = object()
-        self._active[key] = wake
+    def track(self) -> Generator[Work, None, None]:
+        """Count one exchange for as long as the context lasts."""
+        work = Work()
+        self._active.add(work)
         self._idle.clear()
         try:
-            yield
+            yield work
         finally:
-            del self._active[key]
+            self._active.discard(work)
             if not self._active:
                 self._idle.set()
 
     def begin(self) -> None:
         """Refuse new work from now on."""
         self.draining = True
-        for wake in tuple(self._active.values()):
-            wake()
+        for work in tuple(self._active):
+            if work.wake is not None:
+                work.wake()
 
     async def wait_idle(self, timeout_seconds: float) -> bool:
         """Wait until nothing is in progress; False when the time is up first."""

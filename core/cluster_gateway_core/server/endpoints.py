@@ -40,9 +40,7 @@ def server_options(settings: ServingSettings) -> list[tuple[str, int]]:
     ]
 
 
-def add_endpoints(
-    server: grpc.aio.Server, settings: ServingSettings, trust: Callable[[], TrustAnchors]
-) -> list[str]:
+def add_endpoints(server: grpc.aio.Server, settings: ServingSettings, trust: Callable[[], TrustAnchors]) -> list[str]:
     """Bind everything that the settings ask for; returns the addresses, with the ports that were chosen.
 
     Raises:
@@ -71,7 +69,9 @@ def _add_tls(
     """Bind one TLS address; with `trust`, clients must show a certificate of the hub's or of the facades' CA."""
     certificates = _Certificates(settings, trust)
     credentials = grpc.dynamic_ssl_server_credentials(
-        certificates.configuration, certificates.fetch, require_client_authentication=trust is not None
+        certificates.configuration,
+        certificates.fetch,  # type: ignore[arg-type]  # None keeps the last one
+        require_client_authentication=trust is not None,
     )
     port = server.add_secure_port(address, credentials)
     return f"{address.rpartition(':')[0]}:{port}"

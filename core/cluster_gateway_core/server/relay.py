@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, TypeAlias
-
-import grpc
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from cluster_gateway_core.errors import GatewayError, InvalidRequestError
-from cluster_gateway_core.routing.header_policy import returned_headers
+from cluster_gateway_core.routing.header_policy import first_value, returned_headers
 from cluster_gateway_core.routing.response_policy import check_response
 from clustergateway.routing.v1.routing_service_pb2 import (
     ExchangeRequest,
@@ -20,6 +18,8 @@ from clustergateway.routing.v1.routing_service_pb2 import ResponseHead as Respon
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+
+    import grpc
 
     from cluster_gateway_core.model.http import RequestHead, ResponseHead
     from cluster_gateway_core.routing.request_info import RequestInfo
@@ -49,6 +49,8 @@ class Relay:
         self._request = request
         self._info = info
         self._drain = drain
+        self._events_are_lines = False
+        self._within_line = False
 
     async def run(self, first: ExchangeRequest, cluster_name: str) -> None:
         """Carry the exchange to its end.
@@ -77,6 +79,7 @@ class Relay:
         limited = not (self._info.is_long_running or self._request.upgrade)
         head = await self._exchange.response_head(limited=limited)
         check_response(cluster_name, self._request, self._info, head)
+        self._events_are_lines = b"json" in (first_value(head.headers, b"content-type") or b"")
         message = ExchangeResponse(head=_render_head(head))
         if head.status == _SWITCHING_PROTOCOLS:
             self._exchange.open_tunnel()
@@ -96,6 +99,7 @@ class Relay:
                 message = ExchangeResponse()
             if body:
                 message.body = body
+                self._within_line = self._events_are_lines and not body.endswith(b"\n")
             if complete or self._may_end_now():
                 message.end.CopyFrom(_COMPLETE)
                 await self._context.write(message)
@@ -106,8 +110,12 @@ class Relay:
             await self._exchange.body_readable()
 
     def _may_end_now(self) -> bool:
-        """Whether a watch can end here without losing part of an event: informers then resume, elsewhere."""
-        return self._drain.draining and self._info.verb == "watch" and self._exchange.is_between_chunks
+        """Whether a watch can end here without losing part of an event: informers then resume, elsewhere.
+
+        kube-apiserver writes events through a buffer, so in a burst a chunk can end within one; a line of JSON cannot.
+        """
+        between = self._exchange.is_between_chunks and not self._within_line
+        return between and self._drain.draining and self._info.verb == "watch"
 
     async def _upload(self, message: ExchangeRequest | None) -> None:
         """Send what the caller sends until it ends; `message` has been read already."""
@@ -122,8 +130,8 @@ class Relay:
             message = None
 
     async def _read(self) -> ExchangeRequest:
-        message = await self._context.read()
-        if message is grpc.aio.EOF:
+        message = cast("object", await self._context.read())
+        if not isinstance(message, ExchangeRequest):  # grpc.aio.EOF, which the stubs do not tell of
             raise InvalidRequestError("the client ended the stream without an end message")
         if message.HasField("head"):
             raise InvalidRequestError("the client sent a second head on the stream")
@@ -141,6 +149,7 @@ def _render_head(head: ResponseHead) -> ResponseHeadMessage:
 def _first_failure(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """Prefer a failure with a meaning for the caller."""
     known = failures.subgroup(GatewayError)
-    group: BaseExceptionGroup[BaseException] = known or failures
-    failure = group.exceptions[0]
-    return _first_failure(failure) if isinstance(failure, BaseExceptionGroup) else failure
+    failure: BaseException = (known or failures).exceptions[0]
+    while isinstance(failure, BaseExceptionGroup):
+        failure = cast("BaseExceptionGroup[BaseException]", failure).exceptions[0]
+    return failure

@@ -7,7 +7,7 @@ the caller may reach a cluster is decided before whether it exists, so that nobo
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import grpc
 
@@ -32,7 +32,7 @@ from clustergateway.routing.v1.routing_service_pb2 import ExchangeRequest, Excha
 if TYPE_CHECKING:
     from cluster_gateway_core.model.attributes import Attributes
     from cluster_gateway_core.model.user import UserInfo
-    from cluster_gateway_core.server.drain import Drain
+    from cluster_gateway_core.server.drain import Drain, Work
     from cluster_gateway_core.server.relay import Context
     from cluster_gateway_core.upstream.directory import UpstreamDirectory
     from clustergateway.access.v1.user_info_pb2 import UserInfo as UserInfoMessage
@@ -68,33 +68,32 @@ class Authorizer(Protocol):
 class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
     """Serves clustergateway.routing.v1.RoutingService."""
 
-    def __init__(
-        self, *, callers: Callers, authorizer: Authorizer, directory: UpstreamDirectory, drain: Drain
-    ) -> None:
+    def __init__(self, *, callers: Callers, authorizer: Authorizer, directory: UpstreamDirectory, drain: Drain) -> None:
         self._callers = callers
         self._authorizer = authorizer
         self._directory = directory
         self._drain = drain
 
-    async def Exchange(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]  # noqa: N802 - gRPC's name; reads and writes through the context
+    async def Exchange(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]  # noqa: ARG002, N802 - gRPC's signature; reads and writes through the context
         """Carry one HTTP request to a cluster and its response back."""
-        first = await context.read()
+        first = cast("object", await context.read())
         if not isinstance(first, ExchangeRequest) or not first.HasField("head"):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must carry a head")
         if self._drain.draining:
             await abort_with(context, ShuttingDownError("this core is shutting down", retry_after_seconds=1))
         try:
-            await self._serve(first, context)
+            with self._drain.track() as work:
+                await self._serve(first, context, work)
         except UnauthenticatedError as error:
             await abort_with(context, error)
         except GatewayError as error:
             _log.info("exchange with %s failed: %s: %s", error.cluster_name or "-", error.reason, error.message)
             await context.write(_failed(error))
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever a request does, the others go on
             _log.exception("exchange with %s failed", first.head.cluster_name)
             await context.write(_failed(InternalError("the routing core failed; its log has the details")))
 
-    async def _serve(self, first: ExchangeRequest, context: Context) -> None:
+    async def _serve(self, first: ExchangeRequest, context: Context, work: Work) -> None:
         message = first.head
         cluster_name = message.cluster_name
         asserted = message.asserted_user if message.HasField("asserted_user") else None
@@ -104,12 +103,12 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         headers = forwarded_headers(request.headers)
         await self._authorize(user, cluster_name, request)
         upstream = self._directory.resolve(cluster_name)
-        info = parse_request_info(request.method, request.target.decode("latin-1"))
+        info = parse_request_info(request.method, request.target.decode("utf-8", "replace"))
         async with UpstreamExchange(upstream, request, headers) as exchange:
             if message.expect_continue:
                 await context.write(ExchangeResponse(proceed=True))
-            with self._drain.track(exchange.wake):
-                await Relay(context, exchange, request, info, self._drain).run(first, cluster_name)
+            work.wake = exchange.wake
+            await Relay(context, exchange, request, info, self._drain).run(first, cluster_name)
 
     async def _authorize(self, user: UserInfo, cluster_name: str, request: RequestHead) -> None:
         """Ask the hub, as its own API server does before it hands a request to us.
@@ -118,22 +117,27 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         """
         verbs = {verb_of_method(request.method), *(("create",) if request.upgrade else ())}
         for verb in sorted(verbs):
-            await self._authorizer.require(
-                user, ResourceAttributes(verb=verb, subresource="proxy", name=cluster_name)
-            )
+            await self._authorizer.require(user, ResourceAttributes(verb=verb, subresource="proxy", name=cluster_name))
 
 
 def _read_head(first: ExchangeRequest, *, trusted: bool) -> RequestHead:
     """Turn the first message into a request.
 
     Raises:
-        InvalidRequestError: The method or the protocol of the upgrade is none that Kubernetes serves.
+        InvalidRequestError: The method or the protocol of the upgrade is none that Kubernetes serves, no cluster is
+            named, or bytes of a tunnel come before it is open.
     """
     message: RequestHeadMessage = first.head
+    if not message.cluster_name:
+        raise InvalidRequestError("the request names no cluster")  # to the hub, no name means every name
     if message.method not in _METHODS:
         raise InvalidRequestError("the request's method is none that Kubernetes serves")
-    if message.upgrade and message.upgrade.lower() not in _UPGRADES:
+    if message.upgrade and not (message.upgrade.isascii() and message.upgrade.lower() in _UPGRADES):
         raise InvalidRequestError("only upgrades to websocket and SPDY/3.1 are served")
+    if message.upgrade and (first.body or first.HasField("end")):
+        raise InvalidRequestError("a request that switches protocol cannot have a body")
+    if not message.forwarded_for.isprintable():
+        raise InvalidRequestError("the addresses that it was forwarded for hold a control character")
     return RequestHead(
         method=message.method,
         target=message.target,

@@ -17,6 +17,7 @@ import httptools
 from cluster_gateway_core.errors import (
     ClusterUnreachableError,
     GatewayError,
+    Hop,
     InvalidResponseError,
     ResponseTruncatedError,
     TLSFailedError,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _SWITCHING_PROTOCOLS: Final = 101
 _OK: Final = 200
+_BODILESS: Final = frozenset({204, 304})
+"""Statuses whose answers end with their head whatever it says: RFC 9110 sections 15.3.5 and 15.4.5."""
 MAXIMUM_HEAD_BYTES: Final = 1024 * 1024
 """Longest response head; kube-apiserver itself takes heads of this size."""
 MAXIMUM_INFORMATIONAL: Final = 10
@@ -57,7 +60,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._reason = b""
         self._head: ResponseHead | None = None
-        self._head_bytes = 0
+        self._bytes_without_body = 0
         self._informational = 0
         self._chunks: list[bytes] = []
         self._buffered = 0
@@ -66,9 +69,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep_alive = False
         self._tunnel = False
         self._ends_with_connection = False
+        self._end_announced = False
         self._between_chunks = True
         self._failure: GatewayError | None = None
         self._received_any = False
+        self._cut = False
+        self._half_closed = False
 
     # What the owner of an exchange calls
 
@@ -117,9 +123,8 @@ class UpstreamConnection(asyncio.Protocol):
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
         self._buffered = 0
-        if self._reading_paused and self._transport is not None and not self._closed:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        if self._reading_paused and self.is_open:
+            self._resume_reading()
         return body, self._complete and self._failure is None
 
     async def body_readable(self) -> None:
@@ -133,7 +138,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def is_between_chunks(self) -> bool:
-        """Whether everything received so far ends with a whole chunk; kube-apiserver sends a watch event as one."""
+        """Whether all that was received has been taken and ends with a whole chunk.
+
+        False within any body that is not chunked.
+        """
         return self._between_chunks and not self._chunks
 
     def end_exchange(self) -> None:
@@ -142,8 +150,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def is_reusable(self) -> bool:
-        """Whether another exchange may follow: the last one is complete on both sides and nothing else came."""
-        return self._complete and self._keep_alive and not self._closed and self._failure is None
+        """Whether another exchange may follow: the last answer is complete, was taken whole, and nothing else came."""
+        whole = self._complete and not self._chunks and self._failure is None
+        return whole and self._keep_alive and not self._closed
 
     @property
     def is_open(self) -> bool:
@@ -160,8 +169,22 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def half_close(self) -> None:
+        """End this side of a tunnel after what was written has been sent.
+
+        Over TLS the other side ends as well: a close_notify makes Go's servers close, and asyncio reads no further.
+        """
+        if self._transport is None or self._closed:
+            return
+        self._half_closed = True
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
     def abort(self) -> None:
-        """Close at once, so that the cluster sees the exchange cut."""
+        """Close at once, so that the cluster sees the exchange cut; an answer in progress is never complete then."""
+        self._cut = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -184,14 +207,21 @@ class UpstreamConnection(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> bool:
-        """Take the end of the cluster's bytes; asyncio.Protocol."""
+        """Take the end of the cluster's bytes; asyncio.Protocol.
+
+        Where the end of the connection is the end of the body, TLS must say that it is: anybody on the way can end TCP.
+        Source: RFC 9112 section 9.8; crypto/tls, Conn.Read, which reports io.ErrUnexpectedEOF.
+        """
+        if self._in_exchange and not self._tunnel and not self._complete:
+            # uvloop does not call this at all when TCP ends without a close_notify, asyncio does
+            self._end_announced = self._ended_by_cluster()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take the end of the connection; asyncio.Protocol."""
         self._closed = True
         if self._in_exchange and not self._complete and self._failure is None:
-            if exc is None and (self._tunnel or self._ends_with_connection):
+            if self._may_end_here(exc):
                 self._complete = True
             else:
                 self._failure = self._lost(exc)
@@ -223,6 +253,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Take the end of a head; httptools."""
+        if self._head is not None or self._failure is not None:
+            return  # a second answer in the same bytes is nobody's
         status = self._parser.get_status_code()
         if status < _OK and status != _SWITCHING_PROTOCOLS:
             self._informational += 1
@@ -230,9 +262,14 @@ class UpstreamConnection(asyncio.Protocol):
             if self._informational > MAXIMUM_INFORMATIONAL:
                 self._fail(self._invalid("it sent too many informational answers"))
             return
+        if not _has_known_coding(self._headers):
+            self._fail(self._invalid("its transfer coding is not chunked"))
+            return
         self._head = ResponseHead(status=status, reason=self._reason, headers=self._headers)
+        if status == _SWITCHING_PROTOCOLS:
+            return
         self._ends_with_connection = not _is_framed(self._headers)
-        if self._method == "HEAD" and status != _SWITCHING_PROTOCOLS:
+        if self._method == "HEAD" or status in _BODILESS:
             # RFC 9110 section 9.3.2: the answer to HEAD has no body whatever its headers say.
             self._finish()
 
@@ -240,11 +277,17 @@ class UpstreamConnection(asyncio.Protocol):
         """Take body bytes; httptools."""
         if self._complete:
             self._keep_alive = False
-        else:
+        elif self._head is None:
+            self._fail(self._invalid("an informational answer has a body"))
+        elif self._failure is None:
+            self._bytes_without_body = 0
+            self._between_chunks = False
             self._append(body)
 
     def on_chunk_header(self) -> None:
         """Take the start of a chunk; httptools."""
+        if self._complete:
+            self._keep_alive = False
         self._between_chunks = False
 
     def on_chunk_complete(self) -> None:
@@ -264,22 +307,28 @@ class UpstreamConnection(asyncio.Protocol):
     # Inside
 
     def _parse(self, data: bytes) -> None:
-        if self._head is None:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAXIMUM_HEAD_BYTES:
-                self._fail(self._invalid("its head is too long"))
-                return
-        if self._complete:
+        if self._is_decided():
             self._keep_alive = False
+            return
+        self._bytes_without_body += len(data)
+        if self._bytes_without_body > MAXIMUM_HEAD_BYTES:
+            self._fail(self._invalid("its head or its trailers are too long"))
             return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._switch(data[upgrade.args[0] :])
+            if self._is_decided():
+                self._keep_alive = False
+            else:
+                self._switch(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
-            if not self._complete:
+            if not self._is_decided():
                 self._fail(self._invalid(f"it is not HTTP: {type(error).__name__}"))
             self._keep_alive = False
+
+    def _is_decided(self) -> bool:
+        """Whether the answer is complete or has failed, so that further bytes are no part of it."""
+        return self._complete or self._failure is not None
 
     def _switch(self, rest: bytes) -> None:
         """Go on with opaque bytes after a 101."""
@@ -297,9 +346,35 @@ class UpstreamConnection(asyncio.Protocol):
     def _append(self, data: bytes) -> None:
         self._chunks.append(data)
         self._buffered += len(data)
-        if self._buffered > self._buffer_bytes and not self._reading_paused and self._transport is not None:
-            self._reading_paused = True
-            self._transport.pause_reading()
+        if self._buffered > self._buffer_bytes and not self._reading_paused:
+            self._pause_reading()
+
+    def _pause_reading(self) -> None:
+        """Let the cluster wait, and keep the end of the connection behind everything in front of it.
+
+        A paused TLS transport still reads some hundred KiB, and drops them when the connection ends meanwhile
+        (uvloop, SSLProtocol.eof_received). With this limit it reads once more at most, and no end after that.
+        """
+        self._reading_paused = True
+        transport = self._transport
+        if transport is None:
+            return
+        transport.pause_reading()
+        _limit_reading(transport, 1)
+
+    def _resume_reading(self) -> None:
+        """Undo `_pause_reading`; the limit only after what the transport holds, which it hands on in a callback."""
+        self._reading_paused = False
+        transport = self._transport
+        if transport is None:
+            return
+        transport.resume_reading()
+        asyncio.get_running_loop().call_soon(self._lift_limit)
+
+    def _lift_limit(self) -> None:
+        transport = self._transport
+        if transport is not None and not self._reading_paused and not transport.is_closing():
+            _limit_reading(transport, None)
 
     def _fail(self, failure: GatewayError) -> None:
         self._failure = failure
@@ -312,8 +387,34 @@ class UpstreamConnection(asyncio.Protocol):
             hint="Check that the endpoint is a Kubernetes API server.",
         )
 
+    def _may_end_here(self, exc: Exception | None) -> bool:
+        """Whether the end of the connection is a proper end of what it carried."""
+        if self._cut:
+            return False
+        if self._tunnel:
+            return exc is None or self._half_closed
+        return exc is None and self._ends_with_connection and self._end_announced
+
+    def _ended_by_cluster(self) -> bool:
+        """Whether the end of TCP was announced by TLS; true without TLS, which cannot tell."""
+        tls: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object") if self._transport else None
+        if tls is None:
+            return True
+        try:
+            return not tls.read(1)  # nothing left to read: b"" after a close_notify, else SSLWantReadError
+        except ssl.SSLZeroReturnError:
+            return True
+        except ssl.SSLError:
+            return False
+
     def _lost(self, exc: Exception | None) -> GatewayError:
         cause = str(exc) or type(exc).__name__ if exc else "the cluster closed it"
+        if self._cut:
+            return ResponseTruncatedError(
+                f"the gateway ended the connection to cluster {self._cluster_name}: its registration has changed",
+                cluster_name=self._cluster_name,
+                hop=Hop.CORE,
+            )
         if isinstance(exc, ssl.SSLError) and not self._received_any:
             # TLS 1.3 servers refuse a client certificate after the handshake.
             return TLSFailedError(
@@ -348,9 +449,25 @@ class UpstreamConnection(asyncio.Protocol):
             self._reader.set_result(None)
 
 
+def _limit_reading(transport: asyncio.Transport, high: int | None) -> None:
+    """Set from how many bytes on a TLS transport leaves the socket alone; None for its default."""
+    limit = getattr(transport, "set_read_buffer_limits", None)
+    if limit is not None:
+        limit(high)
+
+
 def _is_framed(headers: Headers) -> bool:
     """Whether a response's end can be told from the response itself.
 
     Source: RFC 9112 section 6.3.
     """
     return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in headers)
+
+
+def _has_known_coding(headers: Headers) -> bool:
+    """Whether the body travels as it is or chunked: any other coding would reach the caller without its name.
+
+    Source: net/http, transferReader.parseTransferEncoding, which refuses the same.
+    """
+    codings = [value for name, value in headers if name.lower() == b"transfer-encoding"]
+    return not codings or (len(codings) == 1 and codings[0].strip().lower() == b"chunked")

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from cluster_gateway_core.errors import ClusterUnreachableError, GatewayError, TLSFailedError
 from cluster_gateway_core.upstream.connection import UpstreamConnection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cluster_gateway_core.settings import UpstreamSettings
 
-_UNREACHABLE_HINT = "Check that the cluster is up, and that its endpoint can be reached from the gateway."
+_AddressInfo: TypeAlias = tuple[
+    socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+]
+
+_CLOSE_NOTIFY_SECONDS: Final = 1.0
+"""How long a closed connection waits for the cluster's close_notify, where asyncio would wait half a minute."""
+_UNREACHABLE_HINT: Final = "Check that the cluster is up, and that its endpoint can be reached from the gateway."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +63,11 @@ async def dial(destination: Destination, settings: UpstreamSettings) -> Upstream
             recognises a cluster that cannot be reached.
         TLSFailedError: The handshake failed.
     """
+    if destination.server_name is not None:
+        try:
+            destination.server_name.encode("idna")
+        except UnicodeError as error:  # uvloop would notice within the handshake and leave the connection open
+            raise _tls_failed(destination, "the server name is none") from error
     sock = await _connect(destination, settings.connect_timeout_seconds)
     loop = asyncio.get_running_loop()
     try:
@@ -63,11 +77,13 @@ async def dial(destination: Destination, settings: UpstreamSettings) -> Upstream
             ssl=destination.tls,
             server_hostname=destination.server_name if destination.tls else None,
             ssl_handshake_timeout=settings.tls_timeout_seconds if destination.tls else None,
+            ssl_shutdown_timeout=_CLOSE_NOTIFY_SECONDS if destination.tls else None,
         )
     except ssl.SSLCertVerificationError as error:
         sock.close()
         raise _tls_failed(destination, f"certificate: {error.verify_message}") from error
-    except (ssl.SSLError, OSError) as error:  # ConnectionAbortedError when the handshake takes too long
+    # ConnectionAbortedError when the handshake takes too long, ValueError for a server name that OpenSSL refuses
+    except (ssl.SSLError, OSError, ValueError) as error:
         sock.close()
         raise _tls_failed(destination, _reason(error)) from error
     except BaseException:
@@ -83,26 +99,27 @@ async def _connect(destination: Destination, timeout_seconds: float) -> socket.s
             return await _connect_to_any(destination)
     except TimeoutError as error:
         raise _unreachable(destination, f"dial tcp {where}: i/o timeout") from error
-    except socket.gaierror as error:
-        raise _unreachable(destination, f"dial tcp: lookup {destination.host}: {error.strerror}") from error
+    except (socket.gaierror, UnicodeError) as error:  # UnicodeError for what no name can be
+        raise _unreachable(destination, f"dial tcp: lookup {destination.host}: {_reason(error)}") from error
 
 
 async def _connect_to_any(destination: Destination) -> socket.socket:
     """Try each address of the host in the resolver's order, and raise the last failure."""
     loop = asyncio.get_running_loop()
-    infos = await loop.getaddrinfo(destination.host, destination.port, type=socket.SOCK_STREAM)
     failure: GatewayError | None = None
-    for family, kind, protocol, _, address in infos:
+    for family, kind, protocol, _, address in await _resolve(destination.host, destination.port):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.setblocking(False)
+            sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             await loop.sock_connect(sock, address)
         except OSError as error:
             sock.close()
             where = _address(str(address[0]), destination.port)
-            failure = _unreachable(destination, f"dial tcp {where}: connect: {_reason(error)}")
+            # The loop puts words of its own into the error; people know the system's.
+            reason = os.strerror(error.errno).lower() if error.errno else _reason(error)
+            failure = _unreachable(destination, f"dial tcp {where}: connect: {reason}")
             failure.__cause__ = error
         except BaseException:
             sock.close()
@@ -110,6 +127,14 @@ async def _connect_to_any(destination: Destination) -> socket.socket:
         else:
             return sock
     raise failure or _unreachable(destination, f"dial tcp: lookup {destination.host}: no addresses")
+
+
+async def _resolve(host: str, port: int) -> Sequence[_AddressInfo]:
+    """Return a host's addresses; a literal address does not queue behind slow name servers in the thread pool."""
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 def _address(host: str, port: int) -> str:

@@ -37,24 +37,32 @@ class UpstreamDirectory:
         """
         cluster = self._clusters.get(name)
         upstream = self._upstreams.get(name)
-        if upstream is None or upstream.cluster is not cluster:
-            if upstream is not None:
-                upstream.retire(cut=False)
-                del self._upstreams[name]
-            upstream = self._upstreams[name] = Upstream(cluster, self._settings)
+        if upstream is not None:
+            if upstream.cluster is cluster:
+                return upstream
+            if self._keep(upstream, cluster):
+                return upstream
+            del self._upstreams[name]
+            upstream.retire(cut=False)
+        upstream = self._upstreams[name] = Upstream(cluster, self._settings)
         return upstream
 
     def registration_changed(self, name: str, old: Cluster | None, new: Cluster | None) -> None:
         """Drop what belongs to an old registration; exchanges with a cluster that is gone are cut."""
-        same_way = old is not None and new is not None and _way(old) == _way(new)
+        del old  # what counts is what the connections were opened for
         upstream = self._upstreams.get(name)
-        if upstream is None:
-            return
-        if same_way and new is not None:
-            upstream.cluster = new  # labels, health: the connections stay good
+        if upstream is None or (new is not None and self._keep(upstream, new)):
             return
         del self._upstreams[name]
         upstream.retire(cut=new is None)
+
+    @staticmethod
+    def _keep(upstream: Upstream, cluster: Cluster) -> bool:
+        """Go on with the same connections where only labels or health have changed."""
+        same_way = _way(upstream.cluster) == _way(cluster)
+        if same_way:
+            upstream.cluster = cluster
+        return same_way
 
     def expire(self) -> None:
         """Close the connections that have been unused too long."""

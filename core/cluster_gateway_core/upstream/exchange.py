@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
-from cluster_gateway_core.errors import ClusterUnreachableError, InvalidRequestError, UpstreamTimeoutError
+from cluster_gateway_core.errors import (
+    ClusterUnreachableError,
+    InvalidRequestError,
+    TLSFailedError,
+    UpstreamTimeoutError,
+)
 from cluster_gateway_core.upstream.request_head import Framing, choose_framing, render_request_head
 
 if TYPE_CHECKING:
@@ -39,7 +44,7 @@ class UpstreamExchange:
         self._sent_all = not request.has_body
         self._tunnel = False
 
-    async def __aenter__(self) -> UpstreamExchange:
+    async def __aenter__(self) -> Self:
         """Send the head, on a kept connection or a new one. Raises as `dial` does."""
         connection = self._upstream.take_idle()
         self._may_replay = connection is not None and self._request.method in _REPLAYABLE and self._sent_all
@@ -93,7 +98,7 @@ class UpstreamExchange:
         """
         connection = self._open_connection
         if self._tunnel:
-            connection.close()  # TLS has no half-close that a cluster would understand
+            connection.half_close()
         elif self._framing.chunked:
             connection.write(b"0\r\n\r\n")
         elif self._remaining:
@@ -122,7 +127,7 @@ class UpstreamExchange:
         connection = self._open_connection
         try:
             return await connection.response_head()
-        except ClusterUnreachableError:
+        except (ClusterUnreachableError, TLSFailedError):  # a kept connection has shown that its credential is good
             if not self._may_replay or connection.has_received:
                 raise
         self._may_replay = False

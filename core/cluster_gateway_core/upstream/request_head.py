@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cluster_gateway_core.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from cluster_gateway_core.model.http import Headers, RequestHead
+
+
+_MAXIMUM_LENGTH_DIGITS: Final = 18
+"""Content-Length fits a signed 64-bit number, as in Go."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +35,7 @@ def choose_framing(request: RequestHead) -> Framing:
         InvalidRequestError: Content-Length is malformed or contradicts itself, or an upgrade has a body.
     """
     lengths = {value.strip() for name, value in request.headers if name.lower() == b"content-length"}
-    if len(lengths) > 1 or not all(value.isdigit() for value in lengths):
+    if len(lengths) > 1 or not all(value.isdigit() and len(value) <= _MAXIMUM_LENGTH_DIGITS for value in lengths):
         raise InvalidRequestError("Content-Length is malformed or given twice")
     length = int(lengths.pop()) if lengths else None
     if request.upgrade:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from cluster_gateway_core.errors import ClusterMisconfiguredError
+from cluster_gateway_core.errors import ClusterMisconfiguredError, ClusterUnreachableError
 from cluster_gateway_core.model.cluster import EndpointType
 from cluster_gateway_core.upstream.dial import Destination, dial, split_address
 from cluster_gateway_core.upstream.pool import ConnectionPool
@@ -32,11 +32,18 @@ class Upstream:
                 cluster_name=cluster.name,
                 hint="Correct the cluster's Secret on the hub.",
             )
-        host, port, base_path = split_address(cluster.endpoint.address)
         secure = cluster.endpoint.address.startswith("https:")
+        try:
+            host, port, base_path = split_address(cluster.endpoint.address)
+            self.base_path = base_path.encode("ascii")
+            self.own_headers = _own_headers(cluster, host, port, secure=secure)
+        except ValueError:
+            raise ClusterMisconfiguredError(
+                f"the registration of cluster {cluster.name} cannot be used: its endpoint or token is malformed",
+                cluster_name=cluster.name,
+                hint="Correct the cluster's Secret on the hub.",
+            ) from None  # the cause would hold the token
         self.cluster = cluster
-        self.base_path = base_path.encode("ascii")
-        self.own_headers = _own_headers(cluster, host, port, secure=secure)
         self._settings = settings
         self._destination = Destination(
             cluster_name=cluster.name,
@@ -49,6 +56,7 @@ class Upstream:
             capacity=settings.idle_connections_per_cluster, idle_seconds=settings.idle_seconds
         )
         self._busy: set[UpstreamConnection] = set()
+        self._cut = False
 
     def __repr__(self) -> str:
         return f"<Upstream {self.cluster.name}: {len(self._busy)} busy, {self._pool!r}>"
@@ -67,8 +75,20 @@ class Upstream:
         return connection
 
     async def open(self) -> UpstreamConnection:
-        """Open a new connection; the caller releases it. Raises as `dial` does."""
+        """Open a new connection; the caller releases it.
+
+        Raises:
+            ClusterUnreachableError: As `dial`, or the cluster was removed in the meantime.
+            TLSFailedError: As `dial`.
+        """
         connection = await dial(self._destination, self._settings)
+        if self._cut:
+            connection.abort()
+            raise ClusterUnreachableError(
+                f"cluster {self.cluster.name} was removed while it was being connected to",
+                cluster_name=self.cluster.name,
+                retry_after_seconds=1,
+            )
         self._busy.add(connection)
         return connection
 
@@ -89,6 +109,7 @@ class Upstream:
         for connection in self._pool.retire():
             connection.close()
         if cut:
+            self._cut = True
             for connection in tuple(self._busy):
                 connection.abort()
 
@@ -102,5 +123,7 @@ def _own_headers(cluster: Cluster, host: str, port: int, *, secure: bool) -> byt
     authority = name if port == (443 if secure else 80) else f"{name}:{port}"
     lines = f"Host: {authority}\r\n"
     if cluster.credential is not None and cluster.credential.token:
+        if not cluster.credential.token.isprintable():
+            raise ValueError("a token with a control character would add header lines")
         lines += f"Authorization: Bearer {cluster.credential.token}\r\n"
     return lines.encode("ascii")

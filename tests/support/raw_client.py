@@ -1,0 +1,116 @@
+"""A client that writes the bytes it is told to and shows the bytes that come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator
+
+LIMIT_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawResponse:
+    """One response as it was on the wire.
+
+    Attributes:
+        status: Status code.
+        headers: Names and values as sent, in order.
+        body: The body, without chunk framing.
+    """
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def values(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class RawClient:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def get(self, target: str, *headers: str, method: str = "GET") -> RawResponse:
+        lines = "".join(f"{header}\r\n" for header in headers)
+        await self.send(f"{method} {target} HTTP/1.1\r\nHost: gateway\r\n{lines}\r\n".encode("latin-1"))
+        return await self.response(bodiless=method == "HEAD")
+
+    async def head(self) -> tuple[int, list[tuple[str, str]]]:
+        """Read a response's head."""
+        async with asyncio.timeout(LIMIT_SECONDS):
+            data = await self._reader.readuntil(b"\r\n\r\n")
+        first, *lines = data.decode("latin-1").split("\r\n")[:-2]
+        assert first.startswith("HTTP/1.1 ")
+        return int(first.split(" ")[1]), [(line.partition(": ")[0], line.partition(": ")[2]) for line in lines]
+
+    async def response(self, *, bodiless: bool = False) -> RawResponse:
+        """Read a whole response; IncompleteReadError or ConnectionError where it is cut."""
+        status, headers = await self.head()
+        named = {name.lower(): value for name, value in headers}
+        async with asyncio.timeout(LIMIT_SECONDS):
+            if bodiless or status in (204, 304):
+                body = b""
+            elif "content-length" in named:
+                body = await self._reader.readexactly(int(named["content-length"]))
+            elif "transfer-encoding" in named:
+                body = await self._chunks()
+            else:
+                body = await self._reader.read()
+        return RawResponse(status=status, headers=headers, body=body)
+
+    async def read(self, size: int) -> bytes:
+        async with asyncio.timeout(LIMIT_SECONDS):
+            return await self._reader.readexactly(size)
+
+    async def line(self) -> bytes:
+        async with asyncio.timeout(LIMIT_SECONDS):
+            return await self._reader.readline()
+
+    async def rest(self) -> bytes:
+        """Read until the server closes; what came before a reset counts."""
+        pieces = []
+        async with asyncio.timeout(LIMIT_SECONDS):
+            try:
+                while piece := await self._reader.read(65536):
+                    pieces.append(piece)
+            except ConnectionError:
+                pass
+        return b"".join(pieces)
+
+    async def _chunks(self) -> bytes:
+        pieces = []
+        while size := int(await self._reader.readuntil(b"\r\n"), 16):
+            pieces.append(await self._reader.readexactly(size))
+            assert await self._reader.readexactly(2) == b"\r\n"
+        assert await self._reader.readexactly(2) == b"\r\n"
+        return b"".join(pieces)
+
+
+@asynccontextmanager
+async def raw_client(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawClient]:
+    """Connect, and close at once in the end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+    try:
+        yield RawClient(reader, writer)
+    finally:
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

@@ -1,0 +1,109 @@
+"""A routing core's RoutingService in this process, on a private socket, in front of a scripted cluster."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from tests.support.upstreams import make_cluster, make_settings
+
+from cluster_gateway_client import CoreClient, CoreEndpoint
+from cluster_gateway_core.errors import AccessDeniedError, ClusterNotFoundError, UnauthenticatedError
+from cluster_gateway_core.model.attributes import ResourceAttributes
+from cluster_gateway_core.model.user import UserInfo
+from cluster_gateway_core.server.drain import Drain
+from cluster_gateway_core.server.routing_servicer import RoutingServicer
+from cluster_gateway_core.upstream.directory import UpstreamDirectory
+from clustergateway.routing.v1 import routing_service_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cluster_gateway_core.model.attributes import Attributes
+    from cluster_gateway_core.model.cluster import Cluster
+
+
+class Callers:
+    """Every caller is "jane", unless nobody is."""
+
+    def __init__(self) -> None:
+        self.known = True
+        self.facade = True
+
+    async def resolve(self, context: object, asserted: object) -> UserInfo:
+        if not self.known:
+            raise UnauthenticatedError("nobody knows you")
+        return UserInfo(username="jane")
+
+    def is_facade(self, context: object) -> bool:
+        return self.facade
+
+
+class Authorizer:
+    """Allows what is not denied, and remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.denied: set[str] = set()
+        self.asked: list[tuple[str, str, str]] = []
+
+    async def require(self, user: UserInfo, attributes: Attributes) -> None:
+        assert isinstance(attributes, ResourceAttributes)
+        self.asked.append((attributes.verb, attributes.subresource, attributes.name))
+        if attributes.verb in self.denied:
+            raise AccessDeniedError(f"{user.username} may not {attributes.verb}")
+
+
+class Clusters:
+    """The registry, with at most one cluster."""
+
+    def __init__(self, cluster: Cluster | None) -> None:
+        self.cluster = cluster
+
+    def get(self, name: str) -> Cluster:
+        if self.cluster is None or name != self.cluster.name:
+            raise ClusterNotFoundError(name)
+        return self.cluster
+
+
+class RoutingCore:
+    """The parts of a core that tests look at."""
+
+    def __init__(self, address: str | None, **settings: float) -> None:
+        self.callers = Callers()
+        self.authorizer = Authorizer()
+        self.clusters = Clusters(make_cluster(address) if address else None)
+        self.directory = UpstreamDirectory(self.clusters, make_settings(**settings))
+        self.drain = Drain()
+        self.servicer = RoutingServicer(
+            callers=self.callers, authorizer=self.authorizer, directory=self.directory, drain=self.drain
+        )
+
+
+@asynccontextmanager
+async def serve(servicer: Any) -> AsyncIterator[CoreClient]:
+    """Serve a RoutingService on a private socket; yields a client of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = f"unix:{Path(folder) / 'core.sock'}"
+        server = grpc.aio.server()
+        routing_service_pb2_grpc.add_RoutingServiceServicer_to_server(servicer, server)
+        server.add_insecure_port(target)
+        await server.start()
+        try:
+            async with CoreClient(CoreEndpoint(target=target)) as client:
+                yield client
+        finally:
+            await server.stop(0)
+
+
+@asynccontextmanager
+async def serve_core(address: str | None, **settings: float) -> AsyncIterator[tuple[RoutingCore, CoreClient]]:
+    """Serve a core in front of the cluster at an address."""
+    core = RoutingCore(address, **settings)
+    async with serve(core.servicer) as client:
+        try:
+            yield core, client
+        finally:
+            core.directory.close()

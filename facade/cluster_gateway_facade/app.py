@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 import uvloop
+
 from cluster_gateway_client.channel import CoreEndpoint
 from cluster_gateway_client.client import CoreClient
-
+from cluster_gateway_facade.authn.anchors import read_trust_anchors
 from cluster_gateway_facade.authn.authenticator import Authenticator
 from cluster_gateway_facade.core_access import CoreAccess, TrustWatch
 from cluster_gateway_facade.gateway import Gateway
@@ -24,13 +24,16 @@ from cluster_gateway_facade.serving.tls import ServingContext
 
 if TYPE_CHECKING:
     from aiohttp import web
-    from clustergateway.access.v1.access_service_pb2 import WatchTrustResponse
 
     from cluster_gateway_facade.settings import CoreSettings, FacadeSettings
+    from clustergateway.access.v1.access_service_pb2 import WatchTrustResponse
 
 _log = logging.getLogger(__name__)
 
 _CERTIFICATE_CHECK_SECONDS: Final = 5.0
+_HANDSHAKE_SECONDS: Final = 10.0
+_TLS_CLOSE_SECONDS: Final = 5.0
+"""How long a client may take to answer the end of TLS before the connection is dropped."""
 _BACKLOG: Final = 1024
 _CORE_CONDITIONS: Final = ("cluster-secrets", "trust-anchors", "access-reviews", "token-reviews")
 
@@ -39,8 +42,8 @@ def run_facade(settings: FacadeSettings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status of the process."""
     try:
         uvloop.run(_serve_until_signalled(settings))
-    except (OSError, ValueError) as error:
-        _log.error("the facade cannot run: %s", error)  # noqa: TRY400 - told in a sentence
+    except (OSError, ValueError, RuntimeError) as error:
+        _log.error("the facade cannot run: %s", error)
         return 1
     return 0
 
@@ -61,6 +64,7 @@ async def serve_facade(settings: FacadeSettings, stopping: asyncio.Event) -> Non
     """
     async with CoreClient(_core_endpoint(settings.core)) as core:
         facade = _Facade(settings, core)
+        listener = await facade.listen()
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(facade.trust_watch.run(), name="trust anchors"),
@@ -68,8 +72,9 @@ async def serve_facade(settings: FacadeSettings, stopping: asyncio.Event) -> Non
                 group.create_task(facade.watch_certificate(), name="serving certificate"),
             ]
             try:
-                await facade.serve(stopping)
+                await stopping.wait()
             finally:
+                await facade.stop(listener)
                 for task in background:
                     task.cancel()
 
@@ -99,23 +104,21 @@ class _Facade:
             peer_certificate=self._server.peer_certificate,
         )
 
-    async def serve(self, stopping: asyncio.Event) -> None:
+    async def listen(self) -> asyncio.Server:
+        """Take connections from now on. Raises OSError when the address cannot be bound."""
         serving = self._settings.serving
-        loop = asyncio.get_running_loop()
-        listener = await loop.create_server(
+        listener = await asyncio.get_running_loop().create_server(
             self._server,
             serving.bind_address,
             serving.port,
             ssl=self._tls.listening,
-            ssl_handshake_timeout=10.0,
+            ssl_handshake_timeout=_HANDSHAKE_SECONDS,
+            ssl_shutdown_timeout=_TLS_CLOSE_SECONDS,
             backlog=_BACKLOG,
         )
-        addresses = ", ".join("%s:%d" % sock.getsockname()[:2] for sock in listener.sockets)
+        addresses = ", ".join("{}:{}".format(*sock.getsockname()[:2]) for sock in listener.sockets)
         _log.info("facade serving on %s", addresses)
-        try:
-            await stopping.wait()
-        finally:
-            await self._stop(listener)
+        return listener
 
     async def watch_certificate(self) -> None:
         """Take a new serving certificate over when the files change."""
@@ -127,16 +130,26 @@ class _Facade:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         return await self._gateway.handle(request)
 
-    def _apply_trust(self, anchors: WatchTrustResponse) -> None:
-        """Put new trust anchors in force, for handshakes to come and for requests on open connections."""
-        front_proxy_ca = anchors.front_proxy.ca_pem if anchors.HasField("front_proxy") else b""
-        self._tls.trust(front_proxy_ca + b"\n" + anchors.client_ca_pem)
+    def _apply_trust(self, message: WatchTrustResponse) -> None:
+        """Put new trust anchors in force, for handshakes to come and for requests on open connections.
+
+        Raises:
+            ValueError: They cannot be used, and the last ones stay in force.
+        """
+        anchors = read_trust_anchors(message)
+        front_proxy_ca = message.front_proxy.ca_pem if message.HasField("front_proxy") else b""
+        if not self._tls.trust(front_proxy_ca + b"\n" + message.client_ca_pem):
+            raise ValueError("a CA bundle cannot be used")
         self._authenticator.trust = anchors
 
     def _checks(self) -> tuple[Check, ...]:
         return (
             Check(name="shutdown", probe=lambda: "the facade is shutting down" if self._stopping else None),
-            Check(name="trust", probe=lambda: self.trust_watch.fault or None),
+            Check(
+                name="trust",
+                probe=lambda: self.trust_watch.fault or None,
+                note=lambda: self.trust_watch.note,
+            ),
             Check(name="core", probe=self.readiness.reachable),
             *(self._core_check(name) for name in _CORE_CONDITIONS),
         )
@@ -148,16 +161,15 @@ class _Facade:
             note=lambda: self.readiness.note(name),
         )
 
-    async def _stop(self, listener: asyncio.Server) -> None:
-        """Turn readiness red, keep serving for the delay, then refuse new connections and let requests finish."""
+    async def stop(self, listener: asyncio.Server) -> None:
+        """Turn readiness red, keep serving for the delay, then take no new connections and drain the open ones."""
         serving = self._settings.serving
         self._stopping = True
         if serving.shutdown_delay_seconds:
             await asyncio.sleep(serving.shutdown_delay_seconds)
         listener.close()
         _log.info("facade draining for at most %g s", serving.grace_seconds)
-        self._server.pre_shutdown()
-        await self._server.shutdown(serving.grace_seconds)
+        await self._server.drain(serving.grace_seconds)
         await listener.wait_closed()
 
 

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 import grpc
+
 from cluster_gateway_client.errors import CoreError
 from clustergateway.access.v1.access_service_pb2 import (
     AuthenticateRequest,
@@ -33,6 +34,7 @@ _log = logging.getLogger(__name__)
 _DEADLINE_SECONDS: Final = 15.0
 """Limit of one question: above the ten seconds that a core gives the hub."""
 _TRUST_RETRY_SECONDS: Final = 0.2
+_LONGEST_TRUST_RETRY_SECONDS: Final = 5.0
 _CACHED_TOKENS: Final = 4096
 
 
@@ -55,9 +57,7 @@ class CoreAccess:
         if cached is not None and now < cached[0]:
             return cached[1]
         try:
-            response = await self._core.access.Authenticate(
-                AuthenticateRequest(token=token), timeout=_DEADLINE_SECONDS
-            )
+            response = await self._core.access.Authenticate(AuthenticateRequest(token=token), timeout=_DEADLINE_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise CoreError.from_rpc_error(error) from error
         user = response.user if response.HasField("user") else None
@@ -106,20 +106,33 @@ class TrustWatch:
 
     Attributes:
         fault: Why there are none yet; empty once there are some. Losing the core later keeps the last.
+        note: What is wrong with the newest ones, where older ones are in force; empty when nothing is.
     """
 
     def __init__(self, core: CoreClient, apply: Callable[[WatchTrustResponse], None]) -> None:
         self._core = core
         self._apply = apply
-        self.fault = "the routing core has not sent the hub's trust anchors yet"
+        self.fault = "the routing core has not sent usable trust anchors of the hub yet"
+        self.note = ""
 
     async def run(self) -> None:
         """Watch until cancelled, beginning anew whenever the stream ends."""
+        delay = _TRUST_RETRY_SECONDS
         while True:
             try:
                 async for anchors in self._core.access.WatchTrust(WatchTrustRequest(), wait_for_ready=True):
-                    self._apply(anchors)
-                    self.fault = ""
+                    delay = _TRUST_RETRY_SECONDS
+                    self._take(anchors)
             except grpc.aio.AioRpcError as error:
                 _log.warning("watching the trust anchors failed: %s: %s", error.code().name, error.details())
-            await asyncio.sleep(_TRUST_RETRY_SECONDS)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _LONGEST_TRUST_RETRY_SECONDS)
+
+    def _take(self, anchors: WatchTrustResponse) -> None:
+        try:
+            self._apply(anchors)
+        except ValueError as error:
+            _log.error("the hub's trust anchors cannot be used, the last ones stay: %s", error)
+            self.note = "the hub's newest trust anchors cannot be used"
+        else:
+            self.fault = self.note = ""

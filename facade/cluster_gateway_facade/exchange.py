@@ -26,7 +26,7 @@ class ApiRequest:
     method: str
     path: str
     query: Sequence[tuple[str, str]] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
     user: UserInfo = field(default_factory=UserInfo)
 
     def asked_by(self, user: UserInfo) -> ApiRequest:

@@ -7,27 +7,27 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote
 
 from cluster_gateway_client.errors import CoreError
-from clustergateway.access.v1.access_service_pb2 import NonResourceAttributes, ResourceAttributes
-
 from cluster_gateway_facade import status
 from cluster_gateway_facade.exchange import ApiRequest
 from cluster_gateway_facade.handlers.proxied_path import parse_proxied_target
 from cluster_gateway_facade.handlers.proxy import proxy
 from cluster_gateway_facade.handlers.router import Review
-from cluster_gateway_facade.serving.response import write_answer
+from cluster_gateway_facade.serving.message_rules import broken_rule
+from cluster_gateway_facade.serving.response import CLOSES, write_answer
+from clustergateway.access.v1.access_service_pb2 import NonResourceAttributes, ResourceAttributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiohttp import web
-    from cluster_gateway_client.client import CoreClient
-    from clustergateway.access.v1.user_info_pb2 import UserInfo
 
+    from cluster_gateway_client.client import CoreClient
     from cluster_gateway_facade.authn.authenticator import Authenticator
     from cluster_gateway_facade.authn.peer_certificate import PeerCertificate
     from cluster_gateway_facade.core_access import CoreAccess
     from cluster_gateway_facade.exchange import Answer
     from cluster_gateway_facade.handlers.router import Router
+    from clustergateway.access.v1.user_info_pb2 import UserInfo
 
 _log = logging.getLogger(__name__)
 
@@ -59,16 +59,17 @@ class Gateway:
         except CoreError as error:
             return write_answer(request, status.answer_for(error))
         except ConnectionError:
-            raise
-        except Exception:
+            return CLOSES  # The client is gone.
+        except Exception:  # noqa: BLE001 - logged, and every request gets an answer
             _log.exception("a request failed in the facade")
             defect = CoreError("INTERNAL", "the facade failed; its log has the details", hop="FACADE")
-            return write_answer(request, status.answer_for(defect))
+            return write_answer(request, status.answer_for(defect), last=True)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        broken = broken_rule(request)
+        if broken:
+            return write_answer(request, status.bad_request(broken), last=True)
         target = request.raw_path.encode("utf-8", "surrogateescape")
-        if not target.startswith(b"/"):
-            return write_answer(request, status.bad_request("only requests in origin form are served"))
         certificate = self._peer_certificate(request)
         proxied = parse_proxied_target(target)
         if proxied is None:
@@ -86,27 +87,24 @@ class Gateway:
         except ValueError:
             return status.bad_request("the request has too many query parameters")
         asked = ApiRequest(method=request.method, path=unquote(path), query=pairs, headers=request.headers)
-        if self._router.resolve(asked).access is Review.NONE:
-            return await self._router.resolve(asked).handler(asked)
-        user = await self._authenticator.authenticate(request.raw_headers, certificate)
-        asked = asked.asked_by(user)
         route = self._router.resolve(asked)
+        if route.access is Review.NONE:
+            return await route.handler(asked)
+        user = await self._authenticator.authenticate(request.raw_headers, certificate)
         if isinstance(route.access, (ResourceAttributes, NonResourceAttributes)):
             refusal = await self._refusal(user, route.access)
             if refusal is not None:
                 return refusal
-        return await route.handler(asked)
+        return await route.handler(asked.asked_by(user))
 
-    async def _refusal(
-        self, user: UserInfo, attributes: ResourceAttributes | NonResourceAttributes
-    ) -> Answer | None:
+    async def _refusal(self, user: UserInfo, attributes: ResourceAttributes | NonResourceAttributes) -> Answer | None:
         decision = await self._access.authorize(user, attributes)
         return None if decision.allowed else status.forbidden(user.username, attributes, decision.reason)
 
     def _forwarded_for(self, request: web.BaseRequest, certificate: PeerCertificate | None) -> str:
         """Return the addresses for X-Forwarded-For: the hub's word for them is believed, nobody else's."""
-        peer = request.transport.get_extra_info("peername") if request.transport else None
-        addresses = [str(peer[0])] if isinstance(peer, tuple) else []
+        peer = request.remote
+        addresses = [peer] if peer else []
         if self._authenticator.is_front_proxy(certificate):
             addresses = [*request.headers.getall("X-Forwarded-For", []), *addresses]
         return ", ".join(addresses)

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 import grpc
+
 from clustergateway.access.v1.access_service_pb2 import GetReadinessRequest
 
 if TYPE_CHECKING:

@@ -61,7 +61,8 @@ STATUS_BY_REASON: Final[dict[str, tuple[HTTPStatus, str]]] = {
 
 # client-go answers a Retry-After header by silently asking again, ten times: `kubectl get` of a cluster that
 # nobody registered took 10 s with a second's Retry-After, and none without (client-go, rest/with_retry.go).
-# A person wants to hear of a missing or dead cluster at once; controllers find the delay in the details (SuggestsClientDelay).
+# A person wants to hear of a missing or dead cluster at once; controllers find the delay in the details
+# (SuggestsClientDelay).
 _NO_RETRY_HEADER: Final = frozenset({"CLUSTER_NOT_FOUND", "CLUSTER_UNREACHABLE"})
 
 _HOP_WORDS: Final = {
@@ -142,9 +143,7 @@ def answer_for_object(error: CoreError) -> Answer:
     return answer_for(error)
 
 
-def forbidden(
-    user_name: str, attributes: ResourceAttributes | NonResourceAttributes, reason: str = ""
-) -> Answer:
+def forbidden(user_name: str, attributes: ResourceAttributes | NonResourceAttributes, reason: str = "") -> Answer:
     """Render a denial in the words of kube-apiserver.
 
     Source:
@@ -153,9 +152,7 @@ def forbidden(
     """
     if isinstance(attributes, ResourceAttributes):
         resource = "/".join(filter(None, (attributes.resource, attributes.subresource)))
-        scope = (
-            f'in the namespace "{attributes.namespace}"' if attributes.namespace else "at the cluster scope"
-        )
+        scope = f'in the namespace "{attributes.namespace}"' if attributes.namespace else "at the cluster scope"
         what = f'{attributes.verb} resource "{resource}" in API group "{attributes.group}" {scope}'
         subject = ".".join(filter(None, (attributes.resource, attributes.group)))
         subject += f' "{attributes.name}"' if attributes.name else ""

@@ -11,8 +11,7 @@ OLD_TABLE = Target(group="meta.k8s.io", version="v1beta1", kind="Table")
 JSON = Choice(media_type="application/json")
 YAML = Choice(media_type="application/yaml")
 KUBECTL = (
-    "application/json;as=Table;v=v1;g=meta.k8s.io,"
-    "application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
+    "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
 )
 
 

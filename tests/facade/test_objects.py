@@ -65,9 +65,7 @@ def reader() -> FakeClusterReader:
 
 def request(*query: tuple[str, str], accept: str = "application/json", agent: str = "") -> ApiRequest:
     headers = {"Accept": accept, "User-Agent": agent}
-    return ApiRequest(
-        method="GET", path=COLLECTION, query=query, headers=headers, user=UserInfo(username="ann")
-    )
+    return ApiRequest(method="GET", path=COLLECTION, query=query, headers=headers, user=UserInfo(username="ann"))
 
 
 def read(answer: Answer) -> dict[str, Any]:
@@ -202,9 +200,7 @@ async def test_table(reader: FakeClusterReader, version: str, *, named: bool) ->
     ("include", "kind"),
     [("None", None), ("Metadata", "PartialObjectMetadata"), ("Object", "ClusterGateway")],
 )
-async def test_table_rows_hold_what_was_asked_for(
-    reader: FakeClusterReader, include: str, kind: str | None
-) -> None:
+async def test_table_rows_hold_what_was_asked_for(reader: FakeClusterReader, include: str, kind: str | None) -> None:
     asked = request(("includeObject", include), accept="application/json;as=Table;v=v1;g=meta.k8s.io")
     row = read(await get(reader, asked))["rows"][0]
     assert (row["object"] and row["object"]["kind"]) == kind

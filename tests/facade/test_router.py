@@ -178,9 +178,7 @@ async def test_watch_is_refused_in_kubernetes_words(router: Router) -> None:
     found = await answer(router, asked(COLLECTION, "GET", ("watch", "true")))
     document: dict[str, Any] = json.loads(found.body)
     assert document["reason"] == "MethodNotAllowed"
-    assert document["message"] == (
-        'watch is not supported on resources of kind "clustergateways.cluster.core.oam.dev"'
-    )
+    assert document["message"] == ('watch is not supported on resources of kind "clustergateways.cluster.core.oam.dev"')
     assert dict(found.headers)["Allow"] == "GET, HEAD"
 
 

@@ -1,7 +1,11 @@
 """Deciding who asks, in the order in which kube-apiserver's delegated authentication tries.
 
-Front proxy, client certificate, bearer token, else anonymous. Identity is a request's, never a connection's: only
-what a connection's certificate may vouch for is kept with the connection.
+Front proxy, client certificate, bearer token, else anonymous. Identity is a request's, never a connection's:
+only what a connection's certificate may vouch for is kept with the connection. A certificate that vouches for
+nobody is no anonymous user either: it is refused.
+
+Source:
+    kubernetes/apiserver, pkg/authentication/authenticatorfactory/delegating.go, New.
 """
 
 from __future__ import annotations
@@ -9,15 +13,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cluster_gateway_client.errors import CoreError
-from clustergateway.access.v1.user_info_pb2 import UserInfo
-
 from cluster_gateway_facade.authn.front_proxy import read_front_proxy_user
+from clustergateway.access.v1.user_info_pb2 import UserInfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from clustergateway.access.v1.access_service_pb2 import FrontProxyTrust, WatchTrustResponse
-
+    from cluster_gateway_facade.authn.anchors import TrustAnchors
     from cluster_gateway_facade.authn.peer_certificate import PeerCertificate
 
 _AUTHENTICATED: Final = "system:authenticated"
@@ -28,7 +30,11 @@ class TokenReviewer(Protocol):
     """Whose token it is, asked of the hub through a core."""
 
     async def review(self, token: str) -> UserInfo | None:
-        """Return the token's user, None when the hub does not accept it; raises CoreError when it cannot be asked."""
+        """Return the token's user, None when the hub does not accept it.
+
+        Raises:
+            CoreError: The hub could not be asked.
+        """
         ...
 
 
@@ -37,7 +43,7 @@ class Authenticator:
 
     def __init__(self, tokens: TokenReviewer) -> None:
         self._tokens = tokens
-        self.trust: WatchTrustResponse | None = None
+        self.trust: TrustAnchors | None = None
 
     async def authenticate(
         self, headers: Sequence[tuple[bytes, bytes]], certificate: PeerCertificate | None
@@ -49,7 +55,8 @@ class Authenticator:
             certificate: Of the connection, verified by TLS against one of the trusted CAs; None without one.
 
         Raises:
-            CoreError: UNAUTHENTICATED when a credential is given and not accepted; or the core could not be asked.
+            CoreError: UNAUTHENTICATED when a credential is given and not accepted; or the core could not be
+                asked.
         """
         if certificate is not None:
             user = self._by_certificate(headers, certificate)
@@ -57,6 +64,8 @@ class Authenticator:
                 return user
         token = _bearer_token(headers)
         if token is None:
+            if certificate is not None:
+                raise _unknown_certificate()
             return _ANONYMOUS
         user = await self._tokens.review(token)
         if user is None:
@@ -70,40 +79,56 @@ class Authenticator:
 
     def is_front_proxy(self, certificate: PeerCertificate | None) -> bool:
         """Whether a connection is the hub's front proxy, whose identity headers are believed."""
-        trust = self.trust
-        return (
-            certificate is not None
-            and trust is not None
-            and trust.HasField("front_proxy")
-            and _is_front_proxy(certificate, trust.front_proxy)
-        )
+        anchor = self.trust.front_proxy if self.trust is not None else None
+        if certificate is None or anchor is None:
+            return False
+        allowed = not anchor.allowed_names or certificate.common_name in anchor.allowed_names
+        return allowed and certificate.is_issued_by(anchor.ca)
 
-    def _by_certificate(
-        self, headers: Sequence[tuple[bytes, bytes]], certificate: PeerCertificate
-    ) -> UserInfo | None:
+    def _by_certificate(self, headers: Sequence[tuple[bytes, bytes]], certificate: PeerCertificate) -> UserInfo | None:
         trust = self.trust
         if trust is None:
             return None
-        if self.is_front_proxy(certificate):
+        if trust.front_proxy is not None and self.is_front_proxy(certificate):
             user = read_front_proxy_user(headers, trust.front_proxy)
             if user is not None:
-                return user
-        if certificate.common_name and certificate.is_issued_by(trust.client_ca_pem):
-            return UserInfo(
-                username=certificate.common_name, groups=[*certificate.organizations, _AUTHENTICATED]
-            )
+                return _with_authenticated_group(user)
+        if certificate.common_name and certificate.is_issued_by(trust.client_ca):
+            return UserInfo(username=certificate.common_name, groups=[*certificate.organizations, _AUTHENTICATED])
         return None
 
 
-def _is_front_proxy(certificate: PeerCertificate, trust: FrontProxyTrust) -> bool:
-    allowed = not trust.allowed_names or certificate.common_name in trust.allowed_names
-    return allowed and certificate.is_issued_by(trust.ca_pem)
+def _with_authenticated_group(user: UserInfo) -> UserInfo:
+    """Add the group of everybody who is known, as every aggregated API server does to what the front proxy says.
+
+    The hub fetches OpenAPI documents as "system:aggregator" without any group.
+
+    Source:
+        kubernetes/apiserver, pkg/authentication/group/authenticated_group_adder.go;
+        kubernetes/kube-aggregator, pkg/controllers/openapi/aggregator/downloader.go.
+    """
+    if user.username != _ANONYMOUS.username and not {_AUTHENTICATED, *_ANONYMOUS.groups} & set(user.groups):
+        user.groups.append(_AUTHENTICATED)
+    return user
+
+
+def _unknown_certificate() -> CoreError:
+    return CoreError(
+        "UNAUTHENTICATED",
+        "the client certificate is neither the front proxy's nor a user's of the hub",
+        hop="CALLER",
+        hint="Use a certificate that the hub accepts, or reach the gateway through the hub.",
+    )
 
 
 def _bearer_token(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
-    """Return the token of the Authorization header; other schemes count as none, as with kube-apiserver."""
+    """Return the token of the Authorization header; other schemes and empty tokens count as none.
+
+    Source:
+        kubernetes/apiserver, pkg/authentication/request/bearertoken/bearertoken.go.
+    """
     for name, value in headers:
         if name.lower() == b"authorization":
-            scheme, _, token = value.decode("latin-1").strip().partition(" ")
-            return token.strip() or None if scheme.lower() == "bearer" else None
+            scheme, _, rest = value.decode("latin-1").strip().partition(" ")
+            return rest.partition(" ")[0] or None if scheme.lower() == "bearer" else None
     return None

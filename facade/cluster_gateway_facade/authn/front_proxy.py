@@ -5,7 +5,8 @@ Source: kubernetes/apiserver, pkg/authentication/request/headerrequest/requesthe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import string
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from clustergateway.access.v1.user_info_pb2 import ExtraValues, UserInfo
@@ -13,68 +14,63 @@ from clustergateway.access.v1.user_info_pb2 import ExtraValues, UserInfo
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from clustergateway.access.v1.access_service_pb2 import FrontProxyTrust
+    from cluster_gateway_facade.authn.anchors import FrontProxyAnchor
 
     RawHeaders = Sequence[tuple[bytes, bytes]]
 
+_ESCAPE_LENGTH: Final = 3
 
-def read_front_proxy_user(headers: RawHeaders, trust: FrontProxyTrust) -> UserInfo | None:
+
+def read_front_proxy_user(headers: RawHeaders, anchor: FrontProxyAnchor) -> UserInfo | None:
     """Read the user that a verified front proxy asserts.
 
     Args:
         headers: Names and values as received.
-        trust: Names of the headers that carry the user.
+        anchor: Names of the headers that carry the user.
 
     Returns:
-        The user, or None when no name header has a value. Of several name headers the first with a non-empty first
-        value wins; groups are all values of all group headers in the configured order, empty ones dropped; extra keys
-        are lower-cased and percent-decoded once, malformed escapes kept.
+        The user, or None when no name header has a value. Of several name headers the first with a non-empty
+        first value wins; groups are all values of all group headers in the configured order, empty ones
+        dropped; extra keys are lower-cased, then percent-decoded once, malformed escapes kept.
     """
-    username = _first_of(headers, trust.username_headers)
+    lowered = [(name.lower(), value) for name, value in headers]
+    username = _first_of(lowered, anchor.username_headers)
     if not username:
         return None
     return UserInfo(
         username=username,
-        uid=_first_of(headers, trust.uid_headers),
-        groups=[group for name in trust.group_headers for group in _values(headers, name) if group],
-        extra=_extra(headers, trust.extra_header_prefixes),
+        uid=_first_of(lowered, anchor.uid_headers),
+        groups=[_text(value) for wanted in anchor.group_headers for name, value in lowered if name == wanted and value],
+        extra=_extra(lowered, anchor.extra_prefixes),
     )
 
 
-def _first_of(headers: RawHeaders, names: Iterable[str]) -> str:
-    for name in names:
-        value = next(iter(_values(headers, name)), "")
+def _first_of(headers: RawHeaders, names: Iterable[bytes]) -> str:
+    for wanted in names:
+        value = next((value for name, value in headers if name == wanted), b"")
         if value:
-            return value
+            return _text(value)
     return ""
 
 
-def _values(headers: RawHeaders, name: str) -> list[str]:
-    wanted = name.lower().encode("latin-1")
-    return [_text(value) for key, value in headers if key.lower() == wanted]
-
-
-def _extra(headers: RawHeaders, prefixes: Iterable[str]) -> dict[str, ExtraValues]:
+def _extra(headers: RawHeaders, prefixes: Iterable[bytes]) -> dict[str, ExtraValues]:
     collected: dict[str, list[str]] = {}
     for prefix in prefixes:
-        wanted = prefix.lower().encode("latin-1")
         for name, value in headers:
-            lowered = name.lower()
-            if lowered.startswith(wanted):
-                key = _unescape(lowered[len(wanted) :].decode("latin-1"))
-                collected.setdefault(key, []).append(_text(value))
+            if name.startswith(prefix):
+                collected.setdefault(_unescape(_text(name[len(prefix) :])), []).append(_text(value))
     return {key: ExtraValues(values=values) for key, values in collected.items()}
 
 
 def _unescape(key: str) -> str:
-    """Undo percent encoding once, or not at all where an escape is malformed, as Go's url.PathUnescape fails whole."""
+    """Undo percent encoding once, or not at all where an escape is malformed, as Go's url.PathUnescape."""
     position = key.find("%")
     while position >= 0:
-        digits = key[position + 1 : position + 3]
-        if len(digits) < 2 or not all(digit in "0123456789abcdefABCDEF" for digit in digits):  # noqa: PLR2004
+        escape = key[position : position + _ESCAPE_LENGTH]
+        if len(escape) < _ESCAPE_LENGTH or not set(escape[1:]) <= set(string.hexdigits):
             return key
-        position = key.find("%", position + 3)
-    return unquote(key, errors="replace").lower() if "%" in key else key
+        position = key.find("%", position + _ESCAPE_LENGTH)
+    return unquote(key, errors="replace")
 
 
 def _text(value: bytes) -> str:

@@ -70,9 +70,7 @@ def partial_object(cluster: Cluster, version: str) -> dict[str, Any]:
     }
 
 
-def partial_object_list(
-    clusters: Sequence[Cluster], metadata: dict[str, Any], version: str
-) -> dict[str, Any]:
+def partial_object_list(clusters: Sequence[Cluster], metadata: dict[str, Any], version: str) -> dict[str, Any]:
     """Render a list of metadata alone."""
     return {
         "kind": "PartialObjectMetadataList",
@@ -82,9 +80,7 @@ def partial_object_list(
     }
 
 
-def table(
-    clusters: Sequence[Cluster], metadata: dict[str, Any], version: str, include_object: str
-) -> dict[str, Any]:
+def table(clusters: Sequence[Cluster], metadata: dict[str, Any], version: str, include_object: str) -> dict[str, Any]:
     """Render the table that kubectl prints.
 
     Args:
@@ -99,8 +95,7 @@ def table(
         "metadata": metadata,
         "columnDefinitions": _COLUMN_DEFINITIONS,
         "rows": [
-            {"cells": _cells(cluster), "object": _row_object(cluster, version, include_object)}
-            for cluster in clusters
+            {"cells": _cells(cluster), "object": _row_object(cluster, version, include_object)} for cluster in clusters
         ],
     }
 

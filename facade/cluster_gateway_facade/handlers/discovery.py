@@ -121,9 +121,7 @@ def discovery_documents() -> dict[str, DiscoveryDocument]:
     }
 
 
-def _document(
-    legacy: Mapping[str, Any], aggregated_items: list[dict[str, Any]] | None = None
-) -> DiscoveryDocument:
+def _document(legacy: Mapping[str, Any], aggregated_items: list[dict[str, Any]] | None = None) -> DiscoveryDocument:
     aggregated: dict[Target, Document] = {}
     for version in ("v2", "v2beta1") if aggregated_items is not None else ():
         target = Target(group=_DISCOVERY_GROUP, version=version, kind=_DISCOVERY_KIND)

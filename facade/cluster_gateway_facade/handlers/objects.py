@@ -127,9 +127,7 @@ def is_watch(request: ApiRequest) -> bool:
 
 
 def _form(request: ApiRequest, kinds: Sequence[str]) -> _Form:
-    targets = [
-        Target(group=_META_GROUP, version=version, kind=kind) for kind in kinds for version in _META_VERSIONS
-    ]
+    targets = [Target(group=_META_GROUP, version=version, kind=kind) for kind in kinds for version in _META_VERSIONS]
     choice = negotiate(request.headers.get("Accept"), _MEDIA_TYPES, (None, *targets))
     if choice is None:
         raise _RefusedError(status.not_acceptable(_MEDIA_TYPES))

@@ -100,6 +100,4 @@ def _text(body: str) -> Answer:
 
 
 def _failure(body: str) -> Answer:
-    return Answer(
-        status=HTTPStatus.INTERNAL_SERVER_ERROR, content_type=_TEXT, body=body.encode(), headers=_HEADERS
-    )
+    return Answer(status=HTTPStatus.INTERNAL_SERVER_ERROR, content_type=_TEXT, body=body.encode(), headers=_HEADERS)

@@ -1,18 +1,20 @@
 """Requests for a cluster: the HTTP side of an exchange with a core.
 
 Nothing is decided here but how bytes are framed. A response is completed only after the core said that it is
-complete; anything else cuts the client's connection.
+complete, or for a watch between two events when the facade stops; anything else cuts the client's connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
+
+from aiohttp import hdrs
 
 from cluster_gateway_client.errors import CoreError
 from cluster_gateway_facade import status
-from cluster_gateway_facade.serving.response import CLOSES, RelayedResponse, write_answer
+from cluster_gateway_facade.serving.response import CLOSES, RelayedResponse, Written, write_answer
 from cluster_gateway_facade.serving.tunnel import ClientTunnel
 from clustergateway.routing.v1.routing_service_pb2 import Header, RequestHead
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from cluster_gateway_client.client import CoreClient
     from cluster_gateway_client.exchange import Exchange
     from cluster_gateway_facade.handlers.proxied_path import ProxiedTarget
-    from cluster_gateway_facade.serving.response import Written
+    from cluster_gateway_facade.serving.connection import Connection
     from clustergateway.access.v1.user_info_pb2 import UserInfo
     from clustergateway.routing.v1.routing_service_pb2 import ExchangeResponse
 
@@ -42,7 +44,11 @@ async def proxy(
     Cancellation, which is also how a client's disconnect arrives, cancels the exchange.
     """
     upgrade = requested_upgrade(request)
-    # Before anything is awaited: what follows an upgrade's head must never be parsed as HTTP.
+    connection = cast("Connection", request.protocol)
+    if upgrade and (request.body_exists or not connection.holds_switch):
+        # It has a body, or the parser saw no switch in it and may have read on.
+        refusal = status.bad_request("a request that switches protocols must be plain and without a body")
+        return write_answer(request, refusal, last=True)
     tunnel = ClientTunnel(request) if upgrade else None
     head = RequestHead(
         cluster_name=proxied.cluster_name or "",
@@ -57,25 +63,37 @@ async def proxy(
     async with core.exchange() as exchange:
         if tunnel is not None:
             return await _Switch(request, exchange, tunnel).run(head)
-        return await _Carriage(request, exchange).run(head)
+        return await _Carriage(request, exchange, watch=_is_watch(proxied.target)).run(head)
 
 
 class _Carriage:
     """A request and its response, as HTTP messages."""
 
-    def __init__(self, request: web.BaseRequest, exchange: Exchange) -> None:
+    def __init__(self, request: web.BaseRequest, exchange: Exchange, *, watch: bool) -> None:
         self._request = request
         self._exchange = exchange
+        self._watch = watch
+        self._connection = cast("Connection", request.protocol)
         self._response = RelayedResponse(request)
 
     async def run(self, head: RequestHead) -> Written:
         try:
-            if not self._request.body_exists:
-                await self._exchange.start(head, end=True)
-                return await self._respond(await self._exchange.receive())
-            return await self._run_with_body(head)
+            if self._request.body_exists:
+                return await self._run_with_body(head)
+            await self._exchange.start(head, end=True)
+            return await self._respond(await self._exchange.receive())
         except CoreError as error:
             return self._fail(error)
+        except asyncio.CancelledError:
+            self._stop()
+            raise
+        except Exception:
+            if not self._response.started:
+                raise
+            _log.exception("a response was cut because the facade failed")
+            return self._response.abort()
+        finally:
+            self._connection.between_events = False
 
     async def relay(self, message: ExchangeResponse) -> Written:
         """Send a response whose beginning has been received."""
@@ -85,7 +103,6 @@ class _Carriage:
             return self._fail(error)
 
     async def _run_with_body(self, head: RequestHead) -> Written:
-        """Send the body beside waiting for the response, which may come first: then the rest is not sent."""
         content = self._request.content
         if content.is_eof() and not head.expect_continue and content.total_bytes <= _LARGEST_MESSAGE_BYTES:
             await self._exchange.start(head, content.read_nowait(), end=True)
@@ -96,33 +113,52 @@ class _Carriage:
             if not first.proceed:
                 return await self._respond(first)
             self._continue()
-        upload = asyncio.get_running_loop().create_task(self._upload(), name="upload")
         try:
-            return await self._respond(await self._exchange.receive())
-        finally:
-            upload.cancel()
-            await asyncio.gather(upload, return_exceptions=True)
+            return await self._upload_and_respond()
+        except ExceptionGroup as failed:
+            return self._fail_upload(failed.exceptions[0])
+
+    async def _upload_and_respond(self) -> Written:
+        """Send the body beside waiting for the response, which may come first: then the rest is not sent."""
+        async with asyncio.TaskGroup() as group:
+            upload = group.create_task(self._upload(), name="upload")
+            try:
+                return await self._respond(await self._exchange.receive())
+            except CoreError as error:
+                return self._fail(error)
+            finally:
+                upload.cancel()
 
     def _continue(self) -> None:
         if self._request.transport is not None:
             self._request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def _upload(self) -> None:
-        """Send the body to its end; a body that the client cuts leaves the exchange without an end, so cut too."""
+        """Send the body to its end.
+
+        A body that the client cuts or garbles fails the request: the exchange is left without an end.
+        """
         content = self._request.content
-        while chunk := await content.readany():
-            for start in range(0, len(chunk), _LARGEST_MESSAGE_BYTES):
-                await self._exchange.send(chunk[start : start + _LARGEST_MESSAGE_BYTES])
-        await self._exchange.finish()
+        try:
+            while chunk := await content.readany():
+                for start in range(0, len(chunk), _LARGEST_MESSAGE_BYTES):
+                    await self._exchange.send(chunk[start : start + _LARGEST_MESSAGE_BYTES])
+            await self._exchange.finish()
+        except CoreError:
+            # Who waits for the response hears the same.
+            return
 
     async def _respond(self, message: ExchangeResponse) -> Written:
         response = self._response
-        head = b""
-        if message.HasField("head"):
-            received = message.head
-            head = response.start(
-                received.status, received.reason, [(header.name, header.value) for header in received.headers]
-            )
+        while message.proceed:
+            message = await self._exchange.receive()
+        if not message.HasField("head"):
+            raise CoreError("INTERNAL", "the routing core sent a response without a head")
+        received = message.head
+        head = response.start(
+            received.status, received.reason, [(header.name, header.value) for header in received.headers]
+        )
+        whole_events = True
         while True:
             end = message.HasField("end")
             response.write(head, message.body, end=end)
@@ -130,15 +166,35 @@ class _Carriage:
                 return response.finish()
             head = b""
             await response.drain()
+            if self._watch:
+                whole_events = message.body.endswith(b"\n") if message.body else whole_events
+                if whole_events and self._connection.draining:
+                    return response.end_early()
+                self._connection.between_events = whole_events
             message = await self._exchange.receive()
 
+    def _stop(self) -> None:
+        """End what the client has of a response when the facade stops; nothing where the client is gone."""
+        if not self._response.started:
+            return
+        if self._connection.between_events:
+            self._response.end_early()
+        else:
+            self._response.abort()
+
     def _fail(self, error: CoreError) -> Written:
+        if not self._response.started:
+            return write_answer(self._request, status.answer_for(error))
+        _log.info("response of %s cut: %s: %s", error.cluster_name, error.reason, error.message)
+        return self._response.abort()
+
+    def _fail_upload(self, failure: Exception) -> Written:
+        if isinstance(failure, ConnectionError):
+            raise failure
+        _log.debug("a request's body was malformed: %s", type(failure).__name__)
         if self._response.started:
-            _log.info("response of %s cut: %s: %s", error.cluster_name, error.reason, error.message)
             return self._response.abort()
-        answer = write_answer(self._request, status.answer_for(error))
-        # A client that was not told to send its body, or has not finished, must not go on on this connection.
-        return CLOSES if self._request.can_read_body else answer
+        return write_answer(self._request, status.bad_request("the request's body is malformed"), last=True)
 
 
 class _Switch:
@@ -148,19 +204,14 @@ class _Switch:
         self._request = request
         self._exchange = exchange
         self._tunnel = tunnel
+        self._connection = cast("Connection", request.protocol)
 
     async def run(self, head: RequestHead) -> Written:
-        if self._request.body_exists:
-            write_answer(
-                self._request, status.bad_request("a request that switches protocol cannot have a body")
-            )
-            return CLOSES
         try:
             await self._exchange.start(head, end=False)
             message = await self._exchange.receive()
         except CoreError as error:
-            write_answer(self._request, status.answer_for(error))
-            return CLOSES
+            return write_answer(self._request, status.answer_for(error), last=True)
         if message.head.status != _SWITCHING_PROTOCOLS:
             return await self._relay_refusal(message)
         await self._tunnel.send(_render_switch(message, head.upgrade))
@@ -169,19 +220,23 @@ class _Switch:
 
     async def _relay_refusal(self, message: ExchangeResponse) -> Written:
         """Relay the cluster's error, and close: bytes that the client sends behind it are nobody's request."""
-        await _Carriage(self._request, self._exchange).relay(message)
-        return CLOSES
+        self._connection.draining = True
+        return await _Carriage(self._request, self._exchange, watch=False).relay(message)
 
     async def _run_tunnel(self) -> None:
         """Carry bytes both ways until either side ends.
 
-        A client that closes cancels this; what it sent before still goes to the cluster.
+        A client that closes cancels this; what it sent before still goes to the cluster. When it is the facade
+        that stops, both sides are cut.
         """
         tunnelling = asyncio.get_running_loop().create_task(self._carry(), name="tunnel")
         try:
             await asyncio.shield(tunnelling)
         except asyncio.CancelledError:
-            await asyncio.wait((tunnelling,), timeout=_TUNNEL_FLUSH_SECONDS)
+            if self._request.transport is None:
+                await asyncio.wait((tunnelling,), timeout=_TUNNEL_FLUSH_SECONDS)
+            else:
+                self._tunnel.abort()
             raise
         finally:
             tunnelling.cancel()
@@ -220,9 +275,11 @@ class _Switch:
 def requested_upgrade(request: web.BaseRequest) -> str:
     """Return the protocol that a request asks to switch to, or "".
 
-    RFC 9110 section 7.8: Upgrade counts only where Connection lists it; names and tokens have no case, and either
-    header may come over several lines.
+    RFC 9110 section 7.8: Upgrade counts only where Connection lists it; names and tokens have no case, and
+    either header may come over several lines.
     """
+    if hdrs.UPGRADE not in request.headers:
+        return ""
     asked = ""
     listed = False
     for name, value in request.raw_headers:
@@ -238,6 +295,24 @@ def _expects_continue(request: web.BaseRequest) -> bool:
     return request.headers.get("Expect", "").lower() == "100-continue"
 
 
+def _is_watch(target: bytes) -> bool:
+    """Whether a cluster answers a target with a stream of events, one a line.
+
+    The first `watch` counts, and any value but false and 0 asks for one.
+
+    Source:
+        kubernetes/apimachinery, pkg/runtime/conversion.go, Convert_Slice_string_To_bool.
+    """
+    _, _, query = target.partition(b"?")
+    if b"watch" not in query:
+        return False
+    for pair in query.split(b"&"):
+        key, _, value = pair.partition(b"=")
+        if key == b"watch":
+            return value.lower() not in (b"false", b"0")
+    return False
+
+
 def _render_switch(message: ExchangeResponse, upgrade: str) -> bytes:
     """The 101 as the client sees it: the cluster's headers, and the hop's own Connection and Upgrade.
 
@@ -245,6 +320,10 @@ def _render_switch(message: ExchangeResponse, upgrade: str) -> bytes:
     """
     head = message.head
     lines = [b"HTTP/1.1 101 %b\r\n" % (head.reason or b"Switching Protocols")]
-    lines += [b"%b: %b\r\n" % (header.name, header.value) for header in head.headers]
+    lines += [
+        b"%b: %b\r\n" % (header.name, header.value)
+        for header in head.headers
+        if header.name.lower() not in (b"connection", b"upgrade")
+    ]
     lines.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % upgrade.encode("latin-1"))
     return b"".join([*lines, b"\r\n", message.body])

@@ -103,9 +103,7 @@ def _kinds(dialect: Dialect) -> dict[str, Schema]:
             _typed(cluster),
             kind="ClusterGateway",
         ),
-        CLUSTER_GATEWAY_LIST: _object(
-            "A list of clusters.", _typed(clusters), "items", kind="ClusterGatewayList"
-        ),
+        CLUSTER_GATEWAY_LIST: _object("A list of clusters.", _typed(clusters), "items", kind="ClusterGatewayList"),
         PROXY_OPTIONS: _object(
             "Parameters of a request to a cluster through its proxy subresource.",
             _typed(options),
@@ -129,9 +127,7 @@ def _spec_parts(dialect: Dialect) -> dict[str, Schema]:
     }
     access = {
         "endpoint": dialect.ref(f"{_PACKAGE}.ClusterEndpoint", "Where the cluster's API server is."),
-        "credential": dialect.ref(
-            f"{_PACKAGE}.ClusterAccessCredential", "What the gateway presents to the cluster."
-        ),
+        "credential": dialect.ref(f"{_PACKAGE}.ClusterAccessCredential", "What the gateway presents to the cluster."),
     }
     credential = {
         "type": text(
@@ -148,9 +144,7 @@ def _spec_parts(dialect: Dialect) -> dict[str, Schema]:
         "access": dialect.ref(f"{_PACKAGE}.ClusterAccess", "Endpoint and credential."),
     }
     return {
-        f"{_PACKAGE}.ClusterGatewaySpec": _object(
-            "How the gateway reaches a cluster.", spec, "provider", "access"
-        ),
+        f"{_PACKAGE}.ClusterGatewaySpec": _object("How the gateway reaches a cluster.", spec, "provider", "access"),
         f"{_PACKAGE}.ClusterAccess": _object("Endpoint and credential of a cluster.", access, "endpoint"),
         f"{_PACKAGE}.ClusterEndpoint": _object("Where a cluster's API server is.", endpoint, "type"),
         f"{_PACKAGE}.ClusterEndpointConst": _object("A fixed address.", const, "address"),

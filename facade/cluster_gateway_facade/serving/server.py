@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final, cast
 
-from aiohttp import web
+from aiohttp import http_parser, web
 
 from cluster_gateway_facade.authn.peer_certificate import PeerCertificate
+from cluster_gateway_facade.serving.connection import Connection
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable
 
     from aiohttp.web_protocol import RequestHandler
 
     from cluster_gateway_facade.settings import ServingSettings
 
+_log = logging.getLogger(__name__)
+
+_CUT_SECONDS: Final = 2.0
+"""How long cancelled requests may take to end."""
+
 
 class FacadeServer(web.Server):
-    """Keeps each connection's client certificate, parsed once."""
+    """The open connections, each with its client's certificate, parsed once."""
 
     def __init__(
         self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], settings: ServingSettings
     ) -> None:
+        """Prepare to serve.
+
+        Raises:
+            RuntimeError: aiohttp runs without its compiled parser; the other one reads some malformed requests
+                differently.
+        """
+        if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+            raise RuntimeError("aiohttp's compiled HTTP parser is missing or switched off")
         super().__init__(
             handler,
             # A client that goes away cancels its request, and with it the exchange with the cluster.
@@ -31,30 +46,69 @@ class FacadeServer(web.Server):
             max_headers=settings.maximum_header_count,
             max_field_size=settings.maximum_header_bytes,
             max_line_size=settings.maximum_header_bytes,
-            # Bodies travel as they are: by default aiohttp inflates them and leaves Content-Encoding in place.
+            # Bodies travel as they are: by default aiohttp inflates them and leaves Content-Encoding in
+            # place.
             auto_decompress=False,
             keepalive_timeout=settings.keepalive_seconds,
             access_log=None,
         )
-        self._peers: dict[RequestHandler[web.BaseRequest], PeerCertificate] = {}
+        self._header_timeout_seconds = settings.header_timeout_seconds
+        self._open: set[Connection] = set()
+        self._all_closed = asyncio.Event()
+        self._draining = False
 
-    def connection_made(
-        self, handler: RequestHandler[web.BaseRequest], transport: asyncio.Transport
-    ) -> None:
-        """Take note of a new connection's certificate."""
+    def __call__(self) -> Connection:
+        """Make the protocol of a new connection."""
+        return Connection(self, loop=self._loop, header_timeout_seconds=self._header_timeout_seconds, **self._kwargs)
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Take note of a new connection and of its certificate."""
         super().connection_made(handler, transport)
-        connection = transport.get_extra_info("ssl_object")
-        der = connection.getpeercert(binary_form=True) if connection is not None else None
-        if der:
-            self._peers[handler] = PeerCertificate(der)
+        connection = cast("Connection", handler)
+        self._open.add(connection)
+        connection.draining = self._draining
+        tls = transport.get_extra_info("ssl_object")
+        der = tls.getpeercert(binary_form=True) if tls is not None else None
+        if not der:
+            return
+        try:
+            connection.certificate = PeerCertificate(der)
+        except ValueError:
+            # OpenSSL reads more than the rules for certificates allow.
+            _log.warning("a client certificate that cannot be read ended its connection")
+            transport.abort()
 
-    def connection_lost(
-        self, handler: RequestHandler[web.BaseRequest], exc: BaseException | None = None
-    ) -> None:
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """Forget a connection."""
-        self._peers.pop(handler, None)
+        self._open.discard(cast("Connection", handler))
+        if self._draining and not self._open:
+            self._all_closed.set()
         super().connection_lost(handler, exc)
 
     def peer_certificate(self, request: web.BaseRequest) -> PeerCertificate | None:
         """Return the client certificate of a request's connection, which TLS has verified."""
-        return self._peers.get(request.protocol)
+        return cast("Connection", request.protocol).certificate
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Close idle connections, end watches, let other requests finish for a while, then cut what is left.
+
+        aiohttp's own shutdown would at once stop reading the bodies and tunnels that are in progress.
+        """
+        self._draining = True
+        for connection in tuple(self._open):
+            connection.drain()
+        if not await self._all_closed_within(grace_seconds):
+            _log.warning("%d connections outlasted the grace time", len(self._open))
+            for connection in tuple(self._open):
+                connection.cut()
+            await self._all_closed_within(_CUT_SECONDS)
+        await self.shutdown(0)
+
+    async def _all_closed_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                while self._open:
+                    await self._all_closed.wait()
+        except TimeoutError:
+            return False
+        return True

@@ -1,8 +1,8 @@
 """Taking a connection over for an upgrade.
 
-aiohttp's parser knows no upgrade but WebSocket's. The one place where its connection hands bytes on unparsed is the
-hook through which its own WebSocket reader is installed; a tunnel goes there, before anything is awaited, so that no
-byte behind the request's head is ever parsed as HTTP. A contract test holds aiohttp to this.
+The one place where aiohttp's connection hands bytes on unparsed is the hook through which its own WebSocket
+reader is installed; a tunnel goes there. What arrived between the request's head and then, the connection has
+held: no byte behind the head is ever parsed as HTTP. A contract test holds aiohttp to this.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ class ClientTunnel:
         self._chunks.append(data)
         self._buffered += len(data)
         if self._buffered > _BUFFER_BYTES and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
+            self._pause_reading()
         self._readable.set()
         return False, b""
 
@@ -58,12 +57,13 @@ class ClientTunnel:
         self._chunks.clear()
         self._buffered = 0
         if self._paused and not self._transport.is_closing():
-            self._paused = False
-            self._transport.resume_reading()
+            self._resume_reading()
         return data
 
     async def send(self, data: bytes) -> None:
         """Send bytes to the client, waiting while it is slow. Raises ConnectionError when it is gone."""
+        if self._transport.is_closing():
+            raise ConnectionResetError("the client is gone")
         self._transport.write(data)
         await self._writer.drain()
 
@@ -74,3 +74,33 @@ class ClientTunnel:
     def abort(self) -> None:
         """Close at once."""
         self._transport.abort()
+
+    def _pause_reading(self) -> None:
+        """Let the client wait, and keep the end of the connection behind everything in front of it.
+
+        A paused TLS transport still reads some hundred KiB, and drops them when the connection ends meanwhile
+        (uvloop, SSLProtocol.eof_received). With this limit it reads once more at most, and no end after that.
+        """
+        self._paused = True
+        transport = self._transport
+        transport.pause_reading()
+        _limit_reading(transport, 1)
+
+    def _resume_reading(self) -> None:
+        """Undo `_pause_reading`; the limit only after what the transport holds, which it hands on in a callback."""
+        self._paused = False
+        transport = self._transport
+        transport.resume_reading()
+        asyncio.get_running_loop().call_soon(self._lift_limit)
+
+    def _lift_limit(self) -> None:
+        transport = self._transport
+        if not self._paused and not transport.is_closing():
+            _limit_reading(transport, None)
+
+
+def _limit_reading(transport: asyncio.Transport, high: int | None) -> None:
+    """Set from how many bytes on a TLS transport leaves the socket alone; None for its default."""
+    limit = getattr(transport, "set_read_buffer_limits", None)
+    if limit is not None:
+        limit(high)

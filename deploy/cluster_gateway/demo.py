@@ -66,9 +66,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> DemoSettings:
     parser.add_argument("--port", type=int, help="the gateway's HTTPS port; a free one is chosen by default")
     parser.add_argument("--base-port", type=int, help="first port of the control planes; free ones by default")
     parsed = parser.parse_args(arguments)
-    return DemoSettings(
-        directory=parsed.directory.resolve(), gateway_port=parsed.port, base_port=parsed.base_port
-    )
+    return DemoSettings(directory=parsed.directory.resolve(), gateway_port=parsed.port, base_port=parsed.base_port)
 
 
 async def run_demo(settings: DemoSettings) -> None:
@@ -95,9 +93,7 @@ async def run_demo(settings: DemoSettings) -> None:
         report_to_stderr("starting the gateway and registering both clusters")
         gateway_directory = settings.directory / "gateway"
         gateway_directory.mkdir()
-        gateway = await stack.enter_async_context(
-            start_gateway(hub, gateway_directory, port=settings.gateway_port)
-        )
+        gateway = await stack.enter_async_context(start_gateway(hub, gateway_directory, port=settings.gateway_port))
         processes.append(gateway.process)
         await register_gateway(hub, gateway.port, gateway.ca.certificate)
         for name in _MANAGED:

@@ -269,7 +269,6 @@ INERT_FLAGS = tuple(
 )
 
 
-
 def _grpc_port(*, default: str, clients: str) -> Flag:
     return Flag(
         name="grpc-port",

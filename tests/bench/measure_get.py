@@ -2,9 +2,9 @@
 
 usage: python tests/bench/measure_get.py [--clients 1 16] [--seconds 5] [--rounds 3]
 
-Starts the demo's control planes and gateway, and sends with client-go (tests/bench/load). The routes are interleaved, so
-that a noisy hour of the machine hits all of them: straight to the cluster, through `kubectl proxy`, and through the hub.
-CPU is that of the processes in between, from /proc; each figure is the median of the rounds.
+Starts the demo's control planes and gateway, and sends with client-go (tests/bench/load). The routes are interleaved,
+so that a noisy hour of the machine hits all of them: straight to the cluster, through `kubectl proxy`, and through the
+hub. CPU is that of the processes in between, from /proc; each figure is the median of the rounds.
 """
 
 from __future__ import annotations
@@ -78,8 +78,10 @@ async def measure(route: Route, load: Path, clients: int, seconds: float) -> Fig
     """Send on one route."""
     before = cpu_seconds(route.pids)
     result = await run_command(
-        [str(load), "-kubeconfig", str(route.kubeconfig), "-context", route.context]
-        + ["-clients", str(clients), "-seconds", str(seconds)],
+        [
+            *(str(load), "-kubeconfig", str(route.kubeconfig), "-context", route.context),
+            *("-clients", str(clients), "-seconds", str(seconds)),
+        ],
         timeout_seconds=seconds + 30,
     )
     if result.exit_code:
@@ -166,7 +168,8 @@ def print_table(clients: int, rounds: dict[str, list[Figures]]) -> None:
     sys.stdout.write(f"\n{clients} clients: requests/s  p50 ms  p99 ms  CPU ms a request\n")
     for name, figures in rounds.items():
         rate, p50, p99, cpu = (
-            statistics.median(getattr(one, field) for one in figures) for field in ("rate", "p50_ms", "p99_ms", "cpu_ms")
+            statistics.median(getattr(one, field) for one in figures)
+            for field in ("rate", "p50_ms", "p99_ms", "cpu_ms")
         )
         sys.stdout.write(f"  {name:15} {rate:8.0f} {p50:9.2f} {p99:7.2f} {cpu:8.2f}\n")
     sys.stdout.flush()

@@ -85,15 +85,19 @@ def test_image_is_built_by_the_same_script_and_runs_unprivileged() -> None:
 
 
 def test_every_version_is_pinned() -> None:
-    lines = (_DOCKER / "constraints.txt").read_text().splitlines()
+    lines = (_REPOSITORY / "constraints.txt").read_text().splitlines()
     pins = [line for line in lines if not line.startswith("#")]
-    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line) for line in pins)
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", line) for line in pins)
 
 
 def test_constraints_cover_the_installation(image_root: Path) -> None:
-    pins = {line.partition("==")[0] for line in (_DOCKER / "constraints.txt").read_text().splitlines()}
+    pins = {_normalized(line.partition("==")[0]) for line in (_REPOSITORY / "constraints.txt").read_text().splitlines()}
     installed = {
-        re.sub(r"[-_.]+", "-", path.name.split("-")[0]).lower()
-        for path in (image_root / "usr/lib/cluster-gateway").glob("*.dist-info")
+        _normalized(path.name.split("-")[0]) for path in (image_root / "usr/lib/cluster-gateway").glob("*.dist-info")
     }
     assert installed - pins == {"cluster-gateway"}
+
+
+def _normalized(name: str) -> str:
+    """Source: PyPA, specification of name normalization."""
+    return re.sub(r"[-_.]+", "-", name).lower()

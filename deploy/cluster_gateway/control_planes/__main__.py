@@ -51,9 +51,7 @@ async def run(parsed: argparse.Namespace) -> None:
         return
     async with contextlib.AsyncExitStack() as stack:
         planes = await stack.enter_async_context(
-            start_control_planes(
-                parsed.directory, parsed.names, programs=programs, base_port=parsed.base_port
-            )
+            start_control_planes(parsed.directory, parsed.names, programs=programs, base_port=parsed.base_port)
         )
         if parsed.kubelet:
             for plane in planes.values():

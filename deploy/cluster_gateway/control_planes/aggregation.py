@@ -204,16 +204,12 @@ async def issue_admin_token(plane: ControlPlane) -> str:
         role_ref=V1RoleRef(api_group="rbac.authorization.k8s.io", kind="ClusterRole", name="cluster-admin"),
         subjects=[RbacV1Subject(kind="ServiceAccount", name=_ACCOUNT, namespace=_ACCOUNT_NAMESPACE)],
     )
-    request = AuthenticationV1TokenRequest(
-        spec=V1TokenRequestSpec(audiences=[], expiration_seconds=_TOKEN_SECONDS)
-    )
+    request = AuthenticationV1TokenRequest(spec=V1TokenRequestSpec(audiences=[], expiration_seconds=_TOKEN_SECONDS))
     async with plane.connect() as client:
         core, rbac = CoreV1Api(client), RbacAuthorizationV1Api(client)
         await _ensure_namespace(client, _ACCOUNT_NAMESPACE)
         await _create_or(
-            core.create_namespaced_service_account(
-                _ACCOUNT_NAMESPACE, account, _request_timeout=REQUEST_SECONDS
-            )
+            core.create_namespaced_service_account(_ACCOUNT_NAMESPACE, account, _request_timeout=REQUEST_SECONDS)
         )
         await _create_or(rbac.create_cluster_role_binding(binding, _request_timeout=REQUEST_SECONDS))
         issued = await core.create_namespaced_service_account_token(
@@ -232,9 +228,7 @@ async def _ensure_namespace(client: ApiClient, name: str) -> None:
     await _create_or(CoreV1Api(client).create_namespace(namespace, _request_timeout=REQUEST_SECONDS))
 
 
-async def _create_or(
-    create: Awaitable[object], otherwise: Callable[[], Awaitable[object]] | None = None
-) -> None:
+async def _create_or(create: Awaitable[object], otherwise: Callable[[], Awaitable[object]] | None = None) -> None:
     """Create an object; if there is one of that name, do the other thing, or nothing."""
     try:
         await create

@@ -50,8 +50,7 @@ async def build_programs(programs: Sequence[Program], report: Report) -> Program
     targets = {program: target_of(program) for program in programs}
     modules = {name: GoModule.read(root, name) for name in {target.module for target in targets.values()}}
     paths = {
-        program: cache_directory() / modules[target.module].key / "bin" / program
-        for program, target in targets.items()
+        program: cache_directory() / modules[target.module].key / "bin" / program for program, target in targets.items()
     }
     missing = [program for program in programs if not is_executable(paths[program])]
     if missing:
@@ -70,18 +69,14 @@ async def _exclusive(missing: Sequence[Program], report: Report) -> AsyncGenerat
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        message = (
-            f"{cache} cannot be created ({error.strerror}): set CLUSTER_GATEWAY_CACHE to a writable directory"
-        )
+        message = f"{cache} cannot be created ({error.strerror}): set CLUSTER_GATEWAY_CACHE to a writable directory"
         raise ProgramsUnavailableError(message) from error
     next_report = 0.0
 
     def waited(seconds: float) -> None:
         nonlocal next_report
         if seconds >= next_report:
-            report(
-                f"{', '.join(missing)}: another process is building, waiting for it ({seconds:.0f} s so far)"
-            )
+            report(f"{', '.join(missing)}: another process is building, waiting for it ({seconds:.0f} s so far)")
             next_report = seconds + HEARTBEAT_SECONDS
 
     async with waiting_lock(cache / "build.lock", waited):
@@ -117,9 +112,7 @@ async def _build(go: Path, module: GoModule, target: Target, path: Path, report:
     report(f"built {name} in {time.monotonic() - started:.0f} s: {path}")
 
 
-async def _run_go(
-    arguments: Sequence[str], directory: Path, log: Path, heartbeat: Callable[[float], None]
-) -> int:
+async def _run_go(arguments: Sequence[str], directory: Path, log: Path, heartbeat: Callable[[float], None]) -> int:
     """Run one `go build`; on cancellation its whole session ends, compilers and linker included."""
     started = time.monotonic()
     with log.open("wb") as output:

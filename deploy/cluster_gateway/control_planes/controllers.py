@@ -59,9 +59,7 @@ async def start_controller_manager(plane: ControlPlane) -> AsyncGenerator[ChildP
 
             async def works() -> bool:
                 try:
-                    await core.read_namespaced_service_account(
-                        "default", "default", _request_timeout=REQUEST_SECONDS
-                    )
+                    await core.read_namespaced_service_account("default", "default", _request_timeout=REQUEST_SECONDS)
                 except ApiException as error:
                     if error.status != HTTPStatus.NOT_FOUND:
                         raise
@@ -78,9 +76,7 @@ async def start_controller_manager(plane: ControlPlane) -> AsyncGenerator[ChildP
 
 
 @contextlib.asynccontextmanager
-async def start_kwok(
-    plane: ControlPlane, node_names: Sequence[str] = ("fake1",)
-) -> AsyncGenerator[ChildProcess]:
+async def start_kwok(plane: ControlPlane, node_names: Sequence[str] = ("fake1",)) -> AsyncGenerator[ChildProcess]:
     """Run kwok, with fake nodes on which pods become running by themselves, for the duration of a block.
 
     Nodes of `start_kubelet` are left alone. Fake nodes serve no exec, attach or logs.

@@ -70,9 +70,7 @@ async def require_go(minimum: Version, module: Path, purpose: str) -> Path:
     )
 
 
-async def _version_of(
-    go: Path, directory: Path, environment: dict[str, str], timeout_seconds: float
-) -> Version | None:
+async def _version_of(go: Path, directory: Path, environment: dict[str, str], timeout_seconds: float) -> Version | None:
     ([go, "-C", directory, "env", "GOVERSION"] if directory != Path(os.sep) else [go, "env", "GOVERSION"])
     try:
         result = await run_command(

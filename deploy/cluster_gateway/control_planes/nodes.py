@@ -123,9 +123,7 @@ async def register_node(
         kubelet_port: Port on 127.0.0.1 at which the apiserver finds its kubelet.
         annotations: For a new Node.
     """
-    metadata = V1ObjectMeta(
-        name=name, labels={"kubernetes.io/hostname": name}, annotations=dict(annotations or {})
-    )
+    metadata = V1ObjectMeta(name=name, labels={"kubernetes.io/hostname": name}, annotations=dict(annotations or {}))
     status = {
         "addresses": [{"type": "InternalIP", "address": LOOPBACK}, {"type": "Hostname", "address": name}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet_port}},
@@ -182,9 +180,7 @@ def _running_status(containers: Sequence[str]) -> dict[str, object]:
         "hostIP": LOOPBACK,
         "podIP": LOOPBACK,
         "podIPs": [{"ip": LOOPBACK}],
-        "conditions": [
-            _condition(kind) for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
-        ],
+        "conditions": [_condition(kind) for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")],
         "containerStatuses": [
             {
                 "name": container,

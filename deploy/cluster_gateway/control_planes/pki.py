@@ -62,9 +62,7 @@ def render_key(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def render_public_key(key: ec.EllipticCurvePrivateKey) -> bytes:
     """Render the public half of a key as PEM (SubjectPublicKeyInfo)."""
-    return key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 class CertificateAuthority:
@@ -140,9 +138,7 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
-) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     builder = x509.CertificateBuilder(
         issuer_name=issuer,

@@ -268,8 +268,7 @@ def _choose_ports(count: int, base_port: int | None) -> tuple[int, ...]:
     if base_port is None:
         return pick_free_ports(count + 2)
     return tuple(
-        require_free_port(port)
-        for port in (base_port, base_port + 1, *range(base_port + 10, base_port + 10 + count))
+        require_free_port(port) for port in (base_port, base_port + 1, *range(base_port + 10, base_port + 10 + count))
     )
 
 
@@ -282,8 +281,7 @@ def _prepare(
     (directory / "etcd.log").unlink(missing_ok=True)
     etcd = Etcd.prepare(directory / "etcd", programs[Program.ETCD], port=client_port, peer_port=peer_port)
     planes = [
-        _prepare_plane(directory / name, programs, port, etcd)
-        for name, port in zip(names, plane_ports, strict=True)
+        _prepare_plane(directory / name, programs, port, etcd) for name, port in zip(names, plane_ports, strict=True)
     ]
     return etcd, planes
 

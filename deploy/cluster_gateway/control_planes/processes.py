@@ -147,9 +147,7 @@ class ChildProcess:
             return
         code = self._process.returncode
         how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-        message = (
-            f"{self.name} ended by itself ({how}); its log {self.log} ends with:\n{last_lines(self.log)}"
-        )
+        message = f"{self.name} ended by itself ({how}); its log {self.log} ends with:\n{last_lines(self.log)}"
         raise ProcessDiedError(message, name=self.name, exit_code=code, log=self.log)
 
 
@@ -259,9 +257,7 @@ async def run_command(
         raise CommandTimeoutError(f"{name} was still running after {timeout_seconds:g} s") from error
     finally:
         await _kill_session(process)
-    return CommandResult(
-        exit_code=code, stdout=stdout.decode(errors="replace"), stderr=stderr.decode(errors="replace")
-    )
+    return CommandResult(exit_code=code, stdout=stdout.decode(errors="replace"), stderr=stderr.decode(errors="replace"))
 
 
 async def _kill_session(process: asyncio.subprocess.Process) -> None:

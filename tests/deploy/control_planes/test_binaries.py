@@ -68,9 +68,7 @@ async def test_kubelet_is_never_taken_from_path(
     assert programs[Program.KUBELET].is_relative_to(cache)
 
 
-async def test_only_what_is_asked_for_is_built_and_only_once(
-    cache: Path, fake_go: FakeGo, go_calls: Path
-) -> None:
+async def test_only_what_is_asked_for_is_built_and_only_once(cache: Path, fake_go: FakeGo, go_calls: Path) -> None:
     fake_go()
     for _ in range(2):
         programs = await find_programs([Program.ETCD, Program.KWOK], report=lambda _: None)
@@ -101,9 +99,7 @@ async def test_a_go_that_is_too_old_is_named_with_its_version(cache: Path, fake_
         await find_programs([Program.KUBELET])
 
 
-async def test_an_old_go_that_fetches_a_newer_one_is_used(
-    cache: Path, search_path: Path, script: Script
-) -> None:
+async def test_an_old_go_that_fetches_a_newer_one_is_used(cache: Path, search_path: Path, script: Script) -> None:
     script(
         search_path / "go",
         'if [ "$1 $GOTOOLCHAIN" = "env local" ]; then echo go1.21.3; '

@@ -57,13 +57,9 @@ async def test_a_running_build_says_that_it_is_alive(
     assert lines[-1].startswith("built etcd")
 
 
-async def test_a_failed_build_shows_the_last_lines_and_leaves_no_program(
-    cache: Path, fake_go: FakeGo
-) -> None:
+async def test_a_failed_build_shows_the_last_lines_and_leaves_no_program(cache: Path, fake_go: FakeGo) -> None:
     fake_go('echo half > "$out"; echo "undefined: foo" >&2; exit 3')
-    with pytest.raises(
-        BuildFailedError, match=r"(?s)building etcd failed \(go build: exit code 3\).*undefined: foo"
-    ):
+    with pytest.raises(BuildFailedError, match=r"(?s)building etcd failed \(go build: exit code 3\).*undefined: foo"):
         await find_programs([Program.ETCD], report=lambda _: None)
     assert files_below(cache) == {"build.lock", "etcd.log"}
 
@@ -90,14 +86,10 @@ async def test_a_build_beyond_its_deadline_is_killed(
         await find_programs([Program.ETCD], report=lambda _: None)
 
 
-async def test_cancellation_ends_go_and_leaves_no_program(
-    cache: Path, fake_go: FakeGo, tmp_path: Path
-) -> None:
+async def test_cancellation_ends_go_and_leaves_no_program(cache: Path, fake_go: FakeGo, tmp_path: Path) -> None:
     pid_file, new = tmp_path / "pid", tmp_path / "new"
     fake_go(f'echo half > "$out"; echo $$ > {new}; /bin/mv {new} {pid_file}; exec /bin/sleep 600')
-    build = asyncio.get_running_loop().create_task(
-        find_programs([Program.ETCD], report=lambda _: None), name="build"
-    )
+    build = asyncio.get_running_loop().create_task(find_programs([Program.ETCD], report=lambda _: None), name="build")
     await appears(pid_file)
     build.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -48,9 +48,7 @@ def test_server_and_client_certificates_pass_strict_verification(tmp_path: Path)
 
 
 def test_keys_are_p256() -> None:
-    certificate = x509.load_pem_x509_certificate(
-        CertificateAuthority("test-ca").issue_client("jane").certificate
-    )
+    certificate = x509.load_pem_x509_certificate(CertificateAuthority("test-ca").issue_client("jane").certificate)
     key = certificate.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
     assert key.curve.name == "secp256r1"

@@ -46,9 +46,7 @@ async def test_an_apiserver_that_does_not_start_is_named_and_nothing_is_left(
     assert started_and_running(tmp_path / "etcd.pid") == set()
 
 
-async def test_a_base_port_in_use_is_refused_before_anything_starts(
-    tmp_path: Path, broken_programs: Programs
-) -> None:
+async def test_a_base_port_in_use_is_refused_before_anything_starts(tmp_path: Path, broken_programs: Programs) -> None:
     (port,) = pick_free_ports(1)
     with socket.create_server(("127.0.0.1", port)), pytest.raises(PortInUseError, match=f"port {port} "):
         async with start_control_planes(tmp_path / "planes", programs=broken_programs, base_port=port - 10):

@@ -77,9 +77,7 @@ async def test_stopping_on_purpose_is_no_death(tmp_path: Path) -> None:
 
 
 async def test_a_process_that_ignores_sigterm_is_killed_at_the_deadline(tmp_path: Path) -> None:
-    async with running(
-        shell("stubborn", tmp_path, "trap '' TERM; echo up; while :; do sleep 0.1; done")
-    ) as process:
+    async with running(shell("stubborn", tmp_path, "trap '' TERM; echo up; while :; do sleep 0.1; done")) as process:
         await logged(process, "up")
         pid = process.pid
         await process.stop(timeout_seconds=0.2)
@@ -128,9 +126,7 @@ async def test_waiting_ends_at_the_deadline_with_the_log(tmp_path: Path) -> None
 
     async with running(shell("slow", tmp_path, "echo still starting; exec sleep 600")) as process:
         await logged(process, "still starting")
-        with pytest.raises(
-            NotReadyError, match=r"(?s)gave up after 0.1 s waiting until it is ready.*still starting"
-        ):
+        with pytest.raises(NotReadyError, match=r"(?s)gave up after 0.1 s waiting until it is ready.*still starting"):
             await wait_until(never, what="it is ready", processes=[process], timeout_seconds=0.1)
 
 

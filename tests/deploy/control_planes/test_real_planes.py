@@ -154,9 +154,7 @@ async def ask_kubelet(planes: Planes, pair: Path, path: str) -> tuple[int, str]:
         return response.status, await response.text()
 
 
-async def test_an_issued_certificate_is_the_user_and_its_requests_are_audited(
-    planes: Planes, tmp_path: Path
-) -> None:
+async def test_an_issued_certificate_is_the_user_and_its_requests_are_audited(planes: Planes, tmp_path: Path) -> None:
     kubeconfig = planes.hub.write_kubeconfig(tmp_path / "jane", "jane", ["team"])
     result = await planes.hub.kubectl("auth", "whoami", "-o", "json", kubeconfig=kubeconfig)
     user = json.loads(result.stdout)["status"]["userInfo"]
@@ -217,9 +215,7 @@ async def test_registering_the_gateway_again_replaces_its_port(planes: Planes) -
     assert (spec["group"], spec["version"]) == ("cluster.core.oam.dev", "v1alpha1")
     assert (spec["groupPriorityMinimum"], spec["versionPriority"]) == (2000, 10)
     assert spec["service"]["port"] == 4444
-    result = await planes.hub.kubectl(
-        "get", "service", "-n", DEFAULT_NAMESPACE, "gateway-service", "-o", "json"
-    )
+    result = await planes.hub.kubectl("get", "service", "-n", DEFAULT_NAMESPACE, "gateway-service", "-o", "json")
     service = json.loads(result.stdout)["spec"]
     assert (service["type"], service["externalName"]) == ("ExternalName", "localhost")
     assert [port["port"] for port in service["ports"]] == [4444]
@@ -249,9 +245,7 @@ async def gateway(hub: ControlPlane, directory: Path) -> AsyncGenerator[tuple[in
         await runner.cleanup()
 
 
-async def test_a_registered_gateway_becomes_available_and_is_told_the_user(
-    planes: Planes, tmp_path: Path
-) -> None:
+async def test_a_registered_gateway_becomes_available_and_is_told_the_user(planes: Planes, tmp_path: Path) -> None:
     path = "/apis/cluster.core.oam.dev/v1alpha1/clustergateways"
     async with gateway(planes.hub, tmp_path) as (port, authority):
         await register_gateway(planes.hub, port, authority.certificate)
@@ -263,9 +257,7 @@ async def test_a_registered_gateway_becomes_available_and_is_told_the_user(
 async def test_a_gateway_that_does_not_answer_is_not_waited_for_for_ever(planes: Planes) -> None:
     (port,) = pick_free_ports(1)
     await register_gateway(planes.hub, port, planes.hub.ca.certificate)
-    with pytest.raises(
-        NotReadyError, match=r"waiting until APIService v1alpha1\.cluster\.core\.oam\.dev of hub"
-    ):
+    with pytest.raises(NotReadyError, match=r"waiting until APIService v1alpha1\.cluster\.core\.oam\.dev of hub"):
         await wait_available(planes.hub, timeout_seconds=0.5)
 
 

@@ -42,7 +42,7 @@ GOLDEN = {
             ),
             end=RequestEnd(),
         ),
-        "0a330a016312034745541a022f7822060a01411201622a060a046a616e653207312e322e332e343a09776562736f636b657440011a00",
+        "0a320a016312034745541a022f7822060a01411201622a060a046a616e653207312e322e332e343a09776562736f636b657440011a00",
     ),
     "request body": (ExchangeRequest(body=b"hi"), "12026869"),
     "response": (
@@ -56,7 +56,7 @@ GOLDEN = {
     "proceed": (ExchangeResponse(proceed=True), "2001"),
     "error": (
         ExchangeResponse(end=ResponseEnd(error=render_error(_UNREACHABLE))),
-        "1a130a11080712016d18062201632a016832020805",
+        "1a130a11080712016d18052201632a016832020805",
     ),
 }
 
@@ -78,11 +78,11 @@ def leaves(base: type[GatewayError] = GatewayError) -> Iterator[type[GatewayErro
 
 @pytest.mark.parametrize("kind", list(leaves()), ids=lambda kind: kind.__name__)
 def test_every_error_of_the_core_has_a_reason_and_hop_on_the_wire(kind: type[GatewayError]) -> None:
-    assert f"ERROR_REASON_{kind.reason}" in error_reason_pb2.ErrorReason.keys()
-    assert f"HOP_{kind.default_hop}" in error_reason_pb2.Hop.keys()
+    assert error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{kind.reason}")
+    assert error_reason_pb2.Hop.Value(f"HOP_{kind.default_hop}")
 
 
 def test_every_reason_on_the_wire_is_one_of_the_cores() -> None:
-    reasons = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()} - {"UNSPECIFIED"}
+    reasons = {name.removeprefix("ERROR_REASON_") for name, number in error_reason_pb2.ErrorReason.items() if number}
 
     assert reasons == {kind.reason for kind in leaves()}

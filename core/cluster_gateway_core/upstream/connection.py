@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 _SWITCHING_PROTOCOLS: Final = 101
 _OK: Final = 200
-_BODILESS: Final = frozenset({204, 304})
-"""Statuses whose answers end with their head whatever it says: RFC 9110 sections 15.3.5 and 15.4.5."""
 MAXIMUM_HEAD_BYTES: Final = 1024 * 1024
 """Longest response head; kube-apiserver itself takes heads of this size."""
 MAXIMUM_INFORMATIONAL: Final = 10
@@ -269,7 +267,7 @@ class UpstreamConnection(asyncio.Protocol):
         if status == _SWITCHING_PROTOCOLS:
             return
         self._ends_with_connection = not _is_framed(self._headers)
-        if self._method == "HEAD" or status in _BODILESS:
+        if self._method == "HEAD":
             # RFC 9110 section 9.3.2: the answer to HEAD has no body whatever its headers say.
             self._finish()
 
@@ -277,8 +275,6 @@ class UpstreamConnection(asyncio.Protocol):
         """Take body bytes; httptools."""
         if self._complete:
             self._keep_alive = False
-        elif self._head is None:
-            self._fail(self._invalid("an informational answer has a body"))
         elif self._failure is None:
             self._bytes_without_body = 0
             self._between_chunks = False

@@ -400,6 +400,16 @@ async def test_gateways_own_cut_is_never_a_whole_answer(cluster: ScriptedCluster
             await read_rest(exchange)
 
 
+async def test_tunnel_that_the_gateway_cuts_has_not_ended(cluster: ScriptedCluster, upstream: Upstream) -> None:
+    cluster.script((Receive(_END), Send(_SWITCH), Hold()))
+    exchange = await open_tunnel(upstream)
+    upstream.retire(cut=True)
+
+    with pytest.raises(ResponseTruncatedError):
+        await read_rest(exchange)
+    await exchange.__aexit__(None, None, None)
+
+
 async def test_request_to_a_removed_cluster_is_not_sent_again(cluster: ScriptedCluster, upstream: Upstream) -> None:
     cluster.script((*_TIMES, Hold()))
     await fetch(upstream)

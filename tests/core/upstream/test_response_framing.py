@@ -21,7 +21,7 @@ from tests.support.scripted_cluster import (
 from tests.support.upstreams import SERVER, fetch, make_request, make_upstream
 
 from cluster_gateway_core.errors import GatewayError, InvalidResponseError, ResponseTruncatedError
-from cluster_gateway_core.upstream.connection import MAXIMUM_HEAD_BYTES, MAXIMUM_INFORMATIONAL
+from cluster_gateway_core.upstream.response_reader import MAXIMUM_HEAD_BYTES, MAXIMUM_INFORMATIONAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -62,6 +62,24 @@ async def test_the_front_proxy_s_word_is_believed(authenticator: Authenticator, 
     assert user == UserInfo(username="alice", groups=["system:masters", "system:authenticated"])
 
 
+@pytest.mark.parametrize(
+    ("name", "groups", "expected"),
+    [
+        ("alice", [], ["system:authenticated"]),
+        ("alice", ["system:authenticated", "dev"], ["system:authenticated", "dev"]),
+        ("alice", ["system:unauthenticated"], ["system:unauthenticated"]),
+        ("system:anonymous", [], []),
+    ],
+    ids=["none", "there-already", "unauthenticated", "anonymous"],
+)
+async def test_the_group_of_known_users_is_added_once(
+    authenticator: Authenticator, hub: HubIdentities, name: str, groups: list[str], expected: list[str]
+) -> None:
+    headers = [(b"X-Remote-User", name.encode()), *((b"X-Remote-Group", group.encode()) for group in groups)]
+    user = await authenticator.authenticate(headers, shown(hub.front_proxy))
+    assert (user.username, list(user.groups)) == (name, expected)
+
+
 @pytest.mark.parametrize("kind", ["wrong-name", "wrong-ca", "expired", "server-only", "same-ca-name", "self-signed"])
 async def test_identity_headers_of_anybody_else_unlock_nothing_a1_x5_6(
     authenticator: Authenticator, hub: HubIdentities, tokens: Tokens, kind: str

@@ -26,7 +26,8 @@ verify: lint types imports proto
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@cd deploy/control-planes/kubelet && test -z "$$(gofmt -l .)"
+	@command -v gofmt >/dev/null || { echo "error: gofmt was not found; install Go 1.26 or newer" >&2; exit 1; }
+	@badly=$$(gofmt -l deploy/control-planes tests/oracle tests/bench); test -z "$$badly" || { echo "error: run gofmt -w $$badly" >&2; exit 1; }
 
 types: $(VENV)/.installed-dev
 	@MYPYPATH=core:facade:deploy:proto/gen $(BIN)/mypy

@@ -6,7 +6,7 @@ Source: kubernetes/apiserver, pkg/endpoints/request/requestinfo.go, RequestInfoF
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import unquote, unquote_plus
 
@@ -81,7 +81,7 @@ def parse_request_info(method: str, target: str) -> RequestInfo:
     prefix, rest, group = parts[0], parts[1:], ""
     if prefix == "apis":
         if len(rest) < _RESOURCE_START:
-            return plain
+            return replace(plain, api_prefix=prefix)
         group, rest = rest[0], rest[1:]
     version, rest = rest[0], rest[1:]
     verb = _VERBS.get(method, "")

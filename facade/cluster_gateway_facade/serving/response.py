@@ -11,7 +11,7 @@ import socket
 import struct
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from aiohttp import HttpVersion10, web
 
@@ -24,13 +24,18 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
     from cluster_gateway_facade.exchange import Answer
-    from cluster_gateway_facade.serving.connection import Connection
 
 _NO_CONTENT: Final = 204
 _NOT_MODIFIED: Final = 304
 _SMALLEST_FINAL: Final = 200
 _OWN_FRAMING: Final = frozenset({b"connection", b"transfer-encoding", b"keep-alive", b"upgrade", b"trailer"})
 """RFC 9110 section 7.6.1: of one hop, and this hop writes its own."""
+
+
+class _Drains(Protocol):
+    """What this asks of a connection: whether it takes no further request."""
+
+    draining: bool
 
 
 class Written(web.StreamResponse):
@@ -81,7 +86,7 @@ def may_continue(request: web.BaseRequest) -> bool:
         request.keep_alive
         and request.version != HttpVersion10
         and request.content.is_eof()
-        and not cast("Connection", request.protocol).draining
+        and not cast("_Drains", request.protocol).draining
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -159,3 +160,18 @@ def test_denial_has_the_words_of_kube_apiserver(
     assert (document["code"], document["reason"]) == (403, "Forbidden")
     assert document["message"] == message
     assert document.get("details") == details
+
+
+def test_every_reason_is_documented_with_its_code() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "errors.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in text.splitlines() if line.startswith("| `")]
+    documented = {row[0].strip("`"): (int(row[1]), row[2]) for row in rows}
+    assert documented == {key: (int(code), reason) for key, (code, reason) in status.STATUS_BY_REASON.items()}
+
+
+@pytest.mark.parametrize("reason", sorted(status.STATUS_BY_REASON))
+def test_a_delay_is_a_header_only_where_asking_again_soon_helps(reason: str) -> None:
+    answer = status.answer_for(CoreError(reason, "m", cluster_name="c", retry_after_seconds=1))
+    is_of_one_cluster = reason in {"CLUSTER_NOT_FOUND", "CLUSTER_UNREACHABLE"}
+    assert ("Retry-After" in dict(answer.headers)) is not is_of_one_cluster
+    assert read(answer)["details"]["retryAfterSeconds"] == 1

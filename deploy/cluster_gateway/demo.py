@@ -7,11 +7,9 @@ cluster. Nothing is kept between runs.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import json
 import shutil
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from cluster_gateway.control_planes import (
     REQUIRED_PROGRAMS,
-    ChildProcess,
     ControlPlane,
     ControlPlaneError,
     Program,
@@ -34,6 +31,7 @@ from cluster_gateway.control_planes import (
     wait_available,
     write_private,
 )
+from cluster_gateway.control_planes.foreground import run_in_foreground, wait_for_first_death
 from cluster_gateway.control_planes.gateway import start_gateway
 
 if TYPE_CHECKING:
@@ -107,7 +105,7 @@ async def run_demo(settings: DemoSettings) -> None:
         hub.issue_client_certificate("demo", ["system:masters"]).write(settings.directory, "grpc-client")
         sys.stdout.write(render_welcome(kubeconfig, programs))
         sys.stdout.flush()
-        await _wait_for_death(processes)
+        await wait_for_first_death(processes)
 
 
 def render_contexts(hub: ControlPlane) -> bytes:
@@ -151,33 +149,9 @@ def _make_empty(directory: Path) -> None:
     marker.touch()
 
 
-async def _wait_for_death(processes: Sequence[ChildProcess]) -> None:
-    try:
-        async with asyncio.TaskGroup() as group:
-            for process in processes:
-                group.create_task(process.wait_for_death(), name=f"watch {process.name}")
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-
-
-async def _run_until_signalled(settings: DemoSettings) -> int:
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(run_demo(settings), name="demo")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        report_to_stderr("stopped")
-    except ControlPlaneError as error:
-        report_to_stderr(f"error: {error}")
-        return 1
-    return 0
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns 0 after Ctrl-C or SIGTERM, 1 after an error, which is told in a sentence."""
-    return asyncio.run(_run_until_signalled(parse_arguments(arguments)))
+    return run_in_foreground(run_demo(parse_arguments(arguments)), "demo")
 
 
 if __name__ == "__main__":

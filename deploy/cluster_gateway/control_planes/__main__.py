@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster_gateway.control_planes.binaries import find_programs
-from cluster_gateway.control_planes.errors import ControlPlaneError
+from cluster_gateway.control_planes.foreground import run_in_foreground, wait_for_first_death
 from cluster_gateway.control_planes.nodes import start_kubelet
-from cluster_gateway.control_planes.plane import DEFAULT_NAMES, ControlPlane, start_control_planes
+from cluster_gateway.control_planes.plane import DEFAULT_NAMES, start_control_planes
 from cluster_gateway.control_planes.programs import REQUIRED_PROGRAMS, Program, report_to_stderr
 
 if TYPE_CHECKING:
@@ -59,32 +57,9 @@ async def run(parsed: argparse.Namespace) -> None:
         for plane in planes.values():
             report_to_stderr(f"{plane.name} is ready: kubectl --kubeconfig {plane.kubeconfig} get namespaces")
         report_to_stderr("Ctrl-C stops them")
-        await _wait_for_death(list(planes.values()))
-
-
-async def _wait_for_death(planes: Sequence[ControlPlane]) -> None:
-    processes = {process for plane in planes for process in (plane.process, *plane.dependencies)}
-    try:
-        async with asyncio.TaskGroup() as group:
-            for process in processes:
-                group.create_task(process.wait_for_death(), name=f"watch {process.name}")
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-
-
-async def _run_until_signalled(parsed: argparse.Namespace) -> int:
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(run(parsed), name="control planes")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        report_to_stderr("stopped")
-    except ControlPlaneError as error:
-        report_to_stderr(f"error: {error}")
-        return 1
-    return 0
+        await wait_for_first_death(
+            {process for plane in planes.values() for process in (plane.process, *plane.dependencies)}
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 after Ctrl-C or SIGTERM, 1 after an error, which is printed as one sentence.
     """
-    return asyncio.run(_run_until_signalled(parse_arguments(arguments)))
+    return run_in_foreground(run(parse_arguments(arguments)), "control planes")
 
 
 if __name__ == "__main__":

@@ -92,8 +92,3 @@ def _decode_fully(segment: bytes) -> bytes:
 
 def _invalid(fault: str) -> InvalidRequestError:
     return InvalidRequestError(f"the request's path below proxy is refused: {fault}")
-
-
-def join_base_path(base_path: bytes, target: bytes) -> bytes:
-    """Put a target behind an endpoint's base path, which ends without a slash."""
-    return base_path + target

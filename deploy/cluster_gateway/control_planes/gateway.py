@@ -60,12 +60,13 @@ async def grant_gateway_rights(hub: ControlPlane, user: str = GATEWAY_USER, name
         NotReadyError: kubectl refused.
     """
     subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
-    applied = await hub.kubectl("apply", "-f", "-", stdin=json.dumps(_rights(subject, namespace)).encode())
+    applied = await hub.kubectl("apply", "-f", "-", stdin=json.dumps(render_rights(subject, namespace)).encode())
     if applied.exit_code:
         raise NotReadyError(f"granting the gateway its rights failed: {applied.stderr}")
 
 
-def _rights(subject: dict[str, str], namespace: str) -> dict[str, object]:
+def render_rights(subject: dict[str, str], namespace: str) -> dict[str, object]:
+    """Render the rights as a List; they are those of deploy/manifests/base, which a test holds them to."""
     group = "rbac.authorization.k8s.io"
 
     def binding(kind: str, name: str, role_kind: str, role: str, scope: str | None) -> dict[str, object]:

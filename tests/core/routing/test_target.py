@@ -9,7 +9,6 @@ from cluster_gateway_core.routing.target import (
     MAXIMUM_QUERY_PAIRS,
     MAXIMUM_TARGET_BYTES,
     check_target,
-    join_base_path,
 )
 
 _PROXY = b"/api/v1/namespaces/d/services/s/proxy"
@@ -116,8 +115,3 @@ def test_check_decides_on_any_bytes(target: bytes) -> None:
     assert not set(target) & set(b" \r\n\0#\\")
     path = target.partition(b"?")[0]
     assert b".." not in path.split(b"/")
-
-
-def test_base_path_goes_before_the_target() -> None:
-    assert join_base_path(b"/base", b"/api/") == b"/base/api/"  # RT-5
-    assert join_base_path(b"", b"/api") == b"/api"

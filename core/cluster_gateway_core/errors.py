@@ -71,7 +71,7 @@ class UnauthenticatedError(GatewayError):
 
 
 class AccessDeniedError(GatewayError):
-    """The hub refuses the caller, or could not be asked."""
+    """The hub refuses the caller."""
 
     reason = "ACCESS_DENIED"
     default_hop = Hop.HUB

@@ -77,7 +77,8 @@ class Gateway:
         user = await self._authenticator.authenticate(request.raw_headers, certificate)
         if proxied.cluster_name is None:
             return write_answer(request, status.bad_request("no cluster can have the name in the path"))
-        return await proxy(self._core, request, proxied, user, self._forwarded_for(request, certificate))
+        headers = self._authenticator.without_identity(request.raw_headers)
+        return await proxy(self._core, request, headers, proxied, user, self._forwarded_for(request, certificate))
 
     async def _answer(self, request: web.BaseRequest, certificate: PeerCertificate | None) -> Answer:
         """Answer a request that is for the gateway itself."""

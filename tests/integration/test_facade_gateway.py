@@ -75,6 +75,145 @@ async def test_what_is_denied_is_403_before_it_is_looked_for(gateway: RunningFac
     assert gateway.core.questions[0].user.username == "alice"
 
 
+async def trust_with(gateway: RunningFacade, **changes: list[str]) -> None:
+    before = gateway.facade._authenticator.trust
+    gateway.core.trust(gateway.identities.trust(**changes))
+    await gateway.until(lambda: gateway.facade._authenticator.trust is not before)
+
+
+def forwarded_names(gateway: RunningFacade) -> set[str]:
+    return {header.name.decode() for conversation in gateway.core.conversations for header in conversation.head.headers}
+
+
+OWN_NAMES = {
+    "username_headers": ["X-Corp-User"],
+    "uid_headers": ["X-Corp-Uid"],
+    "group_headers": ["X-Corp-Group", "X-Remote-Group"],
+    "extra_header_prefixes": ["X-Corp-Extra-"],
+}
+OWN_IDENTITY = ("X-Corp-User: alice", "X-Corp-Uid: 7", "x-corp-GROUP: dev", "X-Corp-Extra-Scope: all")
+
+
+async def test_headers_that_the_hub_s_operator_named_are_read_and_removed(gateway: RunningFacade) -> None:
+    """RH-12, RH-14, RH-15; RH-9: look-alikes are neither used nor removed."""
+    await trust_with(gateway, **OWN_NAMES)
+    async with gateway.as_front_proxy() as client:
+        kept = ("X-Group-Bear: stays", "X-Corp-User-2: stays", "Accept: */*")
+        standard = ("X-Remote-User: root", "X-Remote-Uid: 0", "X-Remote-Extra-Scope: none")
+        assert (await client.get(f"{PROXY}/x", *OWN_IDENTITY, "X_Corp_User: eve", *kept, *standard)).status == 200
+    asserted = gateway.core.conversations[0].head.asserted_user
+    assert (asserted.username, asserted.uid) == ("alice", "7")
+    assert list(asserted.groups) == ["dev", "system:authenticated"]
+    assert {key: list(extra.values) for key, extra in asserted.extra.items()} == {"scope": ["all"]}
+    usual = {name for name in forwarded_names(gateway) if name.lower().startswith("x-remote-")}
+    # What is called X-Remote- is dropped by the core, for every caller.
+    assert forwarded_names(gateway) - usual == {"Host", "X-Group-Bear", "X-Corp-User-2", "Accept"}
+
+
+async def test_headers_that_the_hub_s_operator_named_are_removed_whoever_sends_them(gateway: RunningFacade) -> None:
+    """RH-12: an identity that was not believed must not reach a cluster that might believe it."""
+    await trust_with(gateway, **OWN_NAMES)
+    async with gateway.connect(gateway.identities.user) as client:
+        assert (await client.get(f"{PROXY}/x", *OWN_IDENTITY)).status == 200
+    assert gateway.core.conversations[0].head.asserted_user.username == "bob"
+    assert forwarded_names(gateway) == {"Host"}
+
+
+@pytest.mark.parametrize("failing", [False, True], ids=["not ok", "error"])
+async def test_who_is_not_authenticated_gets_no_further_and_nothing_of_it_is_told(
+    gateway: RunningFacade,
+    caplog: pytest.LogCaptureFixture,
+    failing: bool,  # noqa: FBT001
+) -> None:
+    """RH-16."""
+    caplog.set_level("DEBUG")
+    gateway.core.access_failure = grpc.StatusCode.UNAVAILABLE if failing else None
+    async with gateway.connect() as client:
+        response = await client.get(f"{PROXY}/x", "Authorization: Bearer canary", "X-Remote-Extra-Key: canary", *ALICE)
+    assert response.status == (503 if failing else 401)
+    assert response.json()["reason"] == ("ServiceUnavailable" if failing else "Unauthorized")
+    assert gateway.core.conversations == []
+    for told in (response.body, str(response.headers).encode(), caplog.text.encode()):
+        assert b"canary" not in told
+        assert b"alice" not in told
+
+
+VARIANTS = [
+    "X_Remote_User: root",
+    "X-Remote_User: root",
+    "x-REMOTE-user: root",
+    "X-Remote-Group: system:masters",
+    "X_Remote_Group: system:masters",
+    "X-Remote-GROUP: system:masters",
+    "X-Remote-Uid: 0",
+    "X_REMOTE_EXTRA_SCOPE: root",
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+async def test_no_spelling_of_an_identity_header_changes_who_somebody_is(gateway: RunningFacade, variant: str) -> None:
+    async with gateway.connect(gateway.identities.user) as client:
+        assert (await client.get(f"{PROXY}/x", variant)).status == 200
+    assert gateway.core.conversations[0].head.asserted_user == UserInfo(
+        username="bob", groups=["ops", "system:authenticated"]
+    )
+
+
+@pytest.mark.parametrize("variant", ["X_Remote_User: root", "X_Remote_Group: system:masters", "X_REMOTE_EXTRA_A: b"])
+async def test_a_spelling_with_underscores_is_not_the_front_proxy_s_word(gateway: RunningFacade, variant: str) -> None:
+    async with gateway.as_front_proxy() as client:
+        assert (await client.get(f"{PROXY}/x", *ALICE, variant)).status == 200
+    assert gateway.core.conversations[0].head.asserted_user == UserInfo(
+        username="alice", groups=["dev", "system:authenticated"]
+    )
+
+
+@pytest.mark.parametrize("header", ["X-Remote-User : root", "X-Remote-User\t: root", " X-Remote-User: root"])
+async def test_white_space_around_an_identity_header_s_name_is_refused(gateway: RunningFacade, header: str) -> None:
+    """RFC 9112 section 5.1: two readers of such a line could see two names."""
+    async with gateway.connect(gateway.identities.user) as client:
+        assert (await client.get(f"{PROXY}/x", header)).status == 400
+    assert gateway.core.conversations == []
+
+
+@pytest.mark.parametrize("name", ["X-Remote-User", "X_Remote_Group", "Impersonate-User", "Authorization", "Cookie"])
+async def test_a_trailer_is_no_header_and_goes_nowhere(gateway: RunningFacade, name: str) -> None:
+    async with gateway.connect(gateway.identities.user) as client:
+        await client.send(
+            f"POST {PROXY}/x HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\nTrailer: {name}\r\n\r\n"
+            f"1\r\na\r\n0\r\n{name}: system:masters\r\n\r\n".encode()
+        )
+        response = await client.response()
+    for conversation in gateway.core.conversations:
+        assert conversation.head.asserted_user.username == "bob"
+        assert b"system:masters" not in conversation.head.SerializeToString()
+    assert response.status in (200, 400)
+
+
+CONFUSED_NAMES = [
+    *("eas", "eastx", "East", "EAST", "east.", "%65ast", "east%00", "east%2f.."),
+    *("e\xe4st", ".", "..", "", "-east"),
+]
+
+
+@pytest.mark.parametrize("name", CONFUSED_NAMES)
+async def test_a_cluster_is_named_exactly_or_not_at_all(gateway: RunningFacade, name: str) -> None:
+    """What is no name of a cluster is refused here; any other name goes on letter by letter."""
+    async with gateway.as_front_proxy() as client:
+        response = await client.get(PROXY.replace("/east/", f"/{name}/") + "/x", *ALICE)
+    told = [conversation.head.cluster_name for conversation in gateway.core.conversations]
+    assert told == ([name] if response.status == 200 else [])
+    assert "east" not in told
+
+
+@pytest.mark.parametrize("path", ["east/../west", "west/../east", "east//", "./east", "east/%2e%2e/west"])
+async def test_no_cluster_is_reached_through_dot_segments(gateway: RunningFacade, path: str) -> None:
+    async with gateway.as_front_proxy() as client:
+        response = await client.get(PROXY.replace("/east/", f"/{path}/") + "/x", *ALICE)
+    assert response.status in (400, 404)
+    assert gateway.core.conversations == []
+
+
 async def test_a_review_that_fails_denies_sar(gateway: RunningFacade) -> None:
     gateway.core.access_failure = grpc.StatusCode.UNAVAILABLE
     async with gateway.as_front_proxy() as client:

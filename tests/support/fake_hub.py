@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from aiohttp import web
 
 if TYPE_CHECKING:
+    import ssl
     from pathlib import Path
+
+    from tests.support.hub_certificates import Identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,8 @@ class FakeHub:
     An unscripted watch stays open without events; any other unscripted request is answered 501.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.received: list[Received] = []
         self._answers: defaultdict[str, deque[Answer]] = defaultdict(deque)
         self._arrived = asyncio.Event()
@@ -63,10 +68,10 @@ class FakeHub:
     async def __aenter__(self) -> Self:
         self._runner = web.ServerRunner(web.Server(self._serve), shutdown_timeout=1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls)
         await site.start()
         host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
+        self.url = f"https://localhost:{port}" if self._tls else f"http://{host}:{port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -89,16 +94,25 @@ class FakeHub:
                 arrived = self._arrived
                 await arrived.wait()
 
-    def write_kubeconfig(self, folder: Path, *, token: str = "gateway-token") -> str:
-        """Write a kubeconfig for this hub and return its path."""
+    def write_kubeconfig(
+        self, folder: Path, *, token: str = "gateway-token", ca: Identity | None = None, client: Identity | None = None
+    ) -> str:
+        """Write a kubeconfig for this hub and return its path; one of a hub with TLS and no CA speaks plain HTTP."""
         path = folder / "hub.kubeconfig"
+        cluster = {"server": self.url if ca else self.url.replace("https:", "http:")}
+        if ca is not None:
+            cluster["certificate-authority-data"] = _base64(ca.certificate_pem)
+        user = {"token": token}
+        if client is not None:
+            user["client-certificate-data"] = _base64(client.certificate_pem)
+            user["client-key-data"] = _base64(client.key_pem)
         path.write_text(
             json.dumps(
                 {
                     "current-context": "hub",
                     "contexts": [{"name": "hub", "context": {"cluster": "hub", "user": "gateway"}}],
-                    "clusters": [{"name": "hub", "cluster": {"server": self.url}}],
-                    "users": [{"name": "gateway", "user": {"token": token}}],
+                    "clusters": [{"name": "hub", "cluster": cluster}],
+                    "users": [{"name": "gateway", "user": user}],
                 }
             )
         )
@@ -140,6 +154,10 @@ class FakeHub:
         if answer.end == "abort" and request.transport is not None:
             request.transport.abort()
         return response
+
+
+def _base64(pem: bytes) -> str:
+    return base64.b64encode(pem).decode()
 
 
 def make_list(*objects: dict[str, Any], version: str = "100", next_page: str = "") -> dict[str, Any]:

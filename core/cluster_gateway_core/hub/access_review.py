@@ -11,7 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from cluster_gateway_core.errors import AccessDeniedError, GatewayError
+from cluster_gateway_core.errors import AccessDeniedError, GatewayError, HubUnavailableError
 from cluster_gateway_core.hub.condition import Condition, FaultReport
 from cluster_gateway_core.hub.json_values import as_object, as_text
 from cluster_gateway_core.hub.retry import with_retries
@@ -83,7 +83,7 @@ class AccessReviewer:
             The hub's decision, at most as old as the settings say.
 
         Raises:
-            AccessDeniedError: The hub could not be asked; errors deny.
+            HubUnavailableError: The hub could not be asked; errors deny.
         """
         if user.is_superuser:
             return _SUPERUSER
@@ -99,7 +99,8 @@ class AccessReviewer:
         """Pass when the user may.
 
         Raises:
-            AccessDeniedError: The user may not, or the hub could not be asked.
+            AccessDeniedError: The user may not.
+            HubUnavailableError: The hub could not be asked.
         """
         decision = await self.review(user, attributes)
         if not decision.allowed:
@@ -115,7 +116,8 @@ class AccessReviewer:
             cause = str(error) or f"no answer within {self._timeout_seconds:g} s"
             hint = DELEGATOR_HINT if refused else "Check that the gateway reaches the hub's API server."
             self._faults.report(f"the hub cannot be asked: {cause}. {hint}")
-            raise AccessDeniedError(
+            # Not a denial: a controller takes a 403 as final, while this passes with the hub's trouble (SAR-15).
+            raise HubUnavailableError(
                 f"the hub could not be asked whether this is allowed: {cause}",
                 cluster_name=_cluster_name(attributes),
                 hint=hint,

@@ -28,7 +28,7 @@ class Reviewer(Protocol):
 
     @abstractmethod
     async def review(self, user: UserInfo, attributes: Attributes) -> Decision:
-        """Decide; AccessDeniedError when the hub could not be asked."""
+        """Decide; HubUnavailableError when the hub could not be asked."""
 
 
 class TrustSource(Protocol):

@@ -32,7 +32,7 @@ class Authorizer(Protocol):
     """Knows who may do what; `hub.access_review.AccessReviewer` does."""
 
     async def require(self, user: UserInfo, attributes: Attributes) -> None:
-        """Pass when the user may; AccessDeniedError otherwise."""
+        """Pass when the user may; AccessDeniedError when not, HubUnavailableError when the hub cannot be asked."""
 
 
 class HealthWriter(Protocol):

@@ -61,7 +61,7 @@ class Authorizer(Protocol):
     """The hub's authorizer."""
 
     async def require(self, user: UserInfo, attributes: Attributes) -> None:
-        """Pass when the user may; raise AccessDeniedError when not, or when the hub cannot be asked."""
+        """Pass when the user may; AccessDeniedError when not, HubUnavailableError when the hub cannot be asked."""
         ...
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from clustergateway.access.v1.access_service_pb2 import FrontProxyTrust, WatchTrustResponse
+
+_USUAL_PREFIX: Final = b"x-remote-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,6 +37,9 @@ class FrontProxyAnchor:
         uid_headers: Likewise.
         group_headers: Lower-case names.
         extra_prefixes: Lower-case prefixes.
+        own_headers: Those of the headers above that a core does not drop by itself, because the hub's operator named
+            them; "_" read as "-".
+        own_prefixes: Likewise.
     """
 
     ca: CABundle
@@ -43,6 +48,8 @@ class FrontProxyAnchor:
     uid_headers: tuple[bytes, ...]
     group_headers: tuple[bytes, ...]
     extra_prefixes: tuple[bytes, ...]
+    own_headers: frozenset[bytes]
+    own_prefixes: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +81,26 @@ def load_ca_bundle(ca_pem: bytes) -> CABundle:
 
 
 def _read_front_proxy(trust: FrontProxyTrust) -> FrontProxyAnchor:
+    usernames, uids, groups = map(_lowered, (trust.username_headers, trust.uid_headers, trust.group_headers))
+    prefixes = _lowered(trust.extra_header_prefixes)
     return FrontProxyAnchor(
         ca=load_ca_bundle(trust.ca_pem),
         allowed_names=frozenset(trust.allowed_names),
-        username_headers=_lowered(trust.username_headers),
-        uid_headers=_lowered(trust.uid_headers),
-        group_headers=_lowered(trust.group_headers),
-        extra_prefixes=_lowered(trust.extra_header_prefixes),
+        username_headers=usernames,
+        uid_headers=uids,
+        group_headers=groups,
+        extra_prefixes=prefixes,
+        own_headers=frozenset(_own((*usernames, *uids, *groups))),
+        own_prefixes=tuple(_own(prefixes)),
     )
+
+
+def _own(names: Iterable[bytes]) -> Iterator[bytes]:
+    """Names beside the usual `X-Remote-*`; an empty prefix would take every header and is left out."""
+    for name in names:
+        alike = name.replace(b"_", b"-")
+        if alike and not alike.startswith(_USUAL_PREFIX):
+            yield alike
 
 
 def _lowered(names: Iterable[str]) -> tuple[bytes, ...]:

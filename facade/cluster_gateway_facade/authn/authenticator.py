@@ -77,6 +77,25 @@ class Authenticator:
             )
         return user
 
+    def without_identity(self, headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
+        """Return the headers without those in which this hub names users, whoever sent them.
+
+        The usual `X-Remote-*` are left to the core, which drops them for every caller; nothing is done where the hub
+        has no others.
+
+        Source:
+            kubernetes/apiserver, pkg/authentication/request/headerrequest/requestheader.go, ClearAuthenticationHeaders.
+        """
+        anchor = self.trust.front_proxy if self.trust is not None else None
+        if anchor is None or not (anchor.own_headers or anchor.own_prefixes):
+            return headers
+        return [
+            header
+            for header in headers
+            if (alike := header[0].lower().replace(b"_", b"-")) not in anchor.own_headers
+            and not alike.startswith(anchor.own_prefixes)
+        ]
+
     def is_front_proxy(self, certificate: PeerCertificate | None) -> bool:
         """Whether a connection is the hub's front proxy, whose identity headers are believed."""
         anchor = self.trust.front_proxy if self.trust is not None else None

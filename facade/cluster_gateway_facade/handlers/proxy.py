@@ -19,6 +19,8 @@ from cluster_gateway_facade.serving.tunnel import ClientTunnel
 from clustergateway.routing.v1.routing_service_pb2 import Header, RequestHead
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp import web
 
     from cluster_gateway_client.client import CoreClient
@@ -37,9 +39,16 @@ _TUNNEL_FLUSH_SECONDS: Final = 5.0
 
 
 async def proxy(
-    core: CoreClient, request: web.BaseRequest, proxied: ProxiedTarget, user: UserInfo, forwarded_for: str
+    core: CoreClient,
+    request: web.BaseRequest,
+    headers: Sequence[tuple[bytes, bytes]],
+    proxied: ProxiedTarget,
+    user: UserInfo,
+    forwarded_for: str,
 ) -> Written:
     """Carry a request to a cluster and the response back.
+
+    Of the headers a core drops what no cluster may see; those in which the hub names users are gone already.
 
     Cancellation, which is also how a client's disconnect arrives, cancels the exchange.
     """
@@ -54,7 +63,7 @@ async def proxy(
         cluster_name=proxied.cluster_name or "",
         method=request.method,
         target=proxied.target,
-        headers=[Header(name=name, value=value) for name, value in request.raw_headers],
+        headers=[Header(name=name, value=value) for name, value in headers],
         asserted_user=user,
         forwarded_for=forwarded_for,
         upgrade=upgrade,

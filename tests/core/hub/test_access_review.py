@@ -1,21 +1,29 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.support.fake_hub import Answer, FakeHub, make_status
+from tests.support.hub_certificates import make_identity
+from tests.support.running_facade import write_pair
 
 from cluster_gateway_core.errors import AccessDeniedError, HubUnavailableError
 from cluster_gateway_core.hub.access_review import AccessReviewer, parse_decision, render_review
+from cluster_gateway_core.hub.client import open_hub_clients
 from cluster_gateway_core.hub.retry import with_retries
 from cluster_gateway_core.model.attributes import Decision, NonResourceAttributes, ResourceAttributes
 from cluster_gateway_core.model.user import UserInfo
-from cluster_gateway_core.settings import ReviewSettings
+from cluster_gateway_core.settings import HubSettings, ReviewSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.support.hub_certificates import Identity
 
     from cluster_gateway_core.hub.client import HubClient
 
@@ -133,7 +141,7 @@ async def test_a_superuser_is_not_asked_about(hub: FakeHub, reviewer: AccessRevi
 async def test_a_failure_denies_and_is_not_kept(hub: FakeHub, reviewer: AccessReviewer) -> None:
     """SAR-3, SAR-5."""
     hub.script("POST", DOWN, YES)
-    with pytest.raises(AccessDeniedError, match="could not be asked"):
+    with pytest.raises(HubUnavailableError, match="could not be asked"):
         await reviewer.review(ALICE, PROXY)
     assert len(hub.of_kind("POST")) == 1
     assert reviewer.condition().ready
@@ -147,7 +155,7 @@ async def test_a_hub_that_refuses_reviews_names_the_role_to_bind_once_a_minute(
 ) -> None:
     hub.script("POST", *[Answer(status=403, body=make_status(403, message="cannot create"))] * 2)
     for name in ("c1", "c2"):
-        with pytest.raises(AccessDeniedError) as caught:
+        with pytest.raises(HubUnavailableError) as caught:
             await reviewer.review(ALICE, replace(PROXY, name=name))
         assert "system:auth-delegator" in caught.value.hint
         assert caught.value.cluster_name == name
@@ -161,7 +169,8 @@ async def test_a_frozen_hub_denies_within_the_limit_and_known_users_go_on(hub: F
     hub.script("POST", YES, Answer(held=thawed))
     async with AccessReviewer(client, ReviewSettings(), timeout_seconds=0.05) as reviewer:
         await reviewer.review(ALICE, PROXY)
-        with pytest.raises(AccessDeniedError, match=r"no answer within 0\.05 s"):
+        assert AccessReviewer.__init__.__kwdefaults__["timeout_seconds"] == 10
+        with pytest.raises(HubUnavailableError, match=r"no answer within 0\.05 s"):
             await reviewer.review(UserInfo(username="bob"), PROXY)
         assert (await reviewer.review(ALICE, PROXY)).allowed
         assert reviewer.condition().ready
@@ -200,3 +209,81 @@ async def test_a_passing_fault_is_tried_again(hub: FakeHub, reviewer: AccessRevi
     """SAR-2."""
     hub.script("POST", Answer(status=500), YES)
     assert (await reviewer.review(ALICE, PROXY)).allowed
+
+
+async def test_decisions_are_believed_for_ten_seconds_and_8192_are_kept(hub: FakeHub, client: HubClient) -> None:
+    """SAR-11."""
+    assert ReviewSettings().capacity == 8192
+    now = 0.0
+    hub.script("POST", YES, NO, NO, YES)
+    async with AccessReviewer(client, ReviewSettings(), clock=lambda: now) as reviewer:
+        other = replace(PROXY, name="c2")
+        assert (await reviewer.review(ALICE, PROXY)).allowed
+        assert not (await reviewer.review(ALICE, other)).allowed
+        now = 9.9
+        assert (await reviewer.review(ALICE, PROXY)).allowed
+        assert not (await reviewer.review(ALICE, other)).allowed
+        assert len(hub.of_kind("POST")) == 2
+        now = 10.0
+        assert not (await reviewer.review(ALICE, PROXY)).allowed
+        assert (await reviewer.review(ALICE, other)).allowed
+
+
+async def test_no_more_decisions_are_kept_than_the_capacity(hub: FakeHub, client: HubClient) -> None:
+    """SAR-11: whoever asks most cannot fill the memory."""
+    hub.script("POST", *[YES] * 4)
+    async with AccessReviewer(client, ReviewSettings(capacity=2)) as reviewer:
+        for name in ("c1", "c2", "c3", "c1"):
+            await reviewer.review(ALICE, replace(PROXY, name=name))
+    assert len(hub.of_kind("POST")) == 4
+
+
+HUB_CA, OTHER_CA, USERS_CA = (make_identity(name) for name in ("hub-ca", "other-ca", "users-ca"))
+SERVER = make_identity("hub", issuer=HUB_CA, usages=(ExtendedKeyUsageOID.SERVER_AUTH,), hosts=("localhost",))
+KNOWN, STRANGER = make_identity("gateway", issuer=USERS_CA), make_identity("gateway", issuer=OTHER_CA)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "shown", "asks_for_certificate", "fault"),
+    [
+        pytest.param(HUB_CA, KNOWN, True, "", id="mutual"),
+        pytest.param(HUB_CA, KNOWN, False, "", id="the hub wants no certificate"),
+        pytest.param(OTHER_CA, KNOWN, True, "could not be reached", id="the gateway distrusts the hub"),
+        pytest.param(HUB_CA, STRANGER, True, "could not be reached", id="the hub distrusts the gateway"),
+        pytest.param(HUB_CA, None, True, "could not be reached", id="the gateway shows no certificate"),
+        pytest.param(None, KNOWN, True, "could not be reached", id="plain HTTP to a TLS hub"),
+    ],
+)
+async def test_only_a_hub_that_both_sides_verified_can_allow(
+    tmp_path: Path,
+    trusted: Identity | None,
+    shown: Identity | None,
+    asks_for_certificate: bool,  # noqa: FBT001
+    fault: str,
+) -> None:
+    """SAR-1."""
+    tls = make_hub_tls(tmp_path, clients=USERS_CA if asks_for_certificate else None)
+    async with FakeHub(tls) as hub:
+        hub.script("POST", *[YES] * 5)
+        settings = HubSettings(kubeconfig=hub.write_kubeconfig(tmp_path, ca=trusted, client=shown))
+        async with (
+            open_hub_clients(settings) as clients,
+            AccessReviewer(clients.registry, ReviewSettings(), timeout_seconds=0.1 if fault else 20) as reviewer,
+        ):
+            if fault:
+                with pytest.raises(HubUnavailableError, match=fault):
+                    await clients.registry.get("/api")
+                with pytest.raises(HubUnavailableError, match="could not be asked"):
+                    await reviewer.review(ALICE, PROXY)
+            else:
+                assert (await reviewer.review(ALICE, PROXY)).allowed
+        assert bool(hub.of_kind("POST")) is not bool(fault)
+
+
+def make_hub_tls(folder: Path, *, clients: Identity | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*write_pair(SERVER, folder, "hub"))
+    if clients is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=clients.certificate_pem.decode())
+    return context

@@ -53,6 +53,21 @@ def test_only_an_explicit_yes_identifies(status: Any) -> None:
     assert parse_user({"status": status}) is None
 
 
+@pytest.mark.parametrize("audiences", [{}, {"audiences": ["https://hub"]}], ids=["none", "the hub's own"])
+async def test_a_token_is_judged_for_the_audience_of_the_hub(
+    hub: FakeHub, reviewer: TokenReviewer, audiences: dict[str, list[str]]
+) -> None:
+    """RH-17: the gateway wants no audience of its own, so the hub takes its own and nothing can be disjoint.
+
+    A token for another audience is none of the hub's: it answers that it is not authenticated.
+    """
+    status = {"authenticated": True, "user": USER, **audiences}
+    hub.script("POST", Answer(status=201, body={"status": status}), UNKNOWN)
+    assert await reviewer.authenticate("canary") == BOB
+    assert "audiences" not in hub.received[0].body["spec"]
+    assert await reviewer.authenticate("for-another-audience") is None
+
+
 async def test_an_empty_token_is_nobodys(hub: FakeHub, reviewer: TokenReviewer) -> None:
     assert await reviewer.authenticate("") is None
     assert hub.received == []

@@ -10,10 +10,14 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, unquote
 
 import pytest
+from tests.core.routing.test_request_info import listed_requests
 
 from cluster_gateway_core.routing.request_info import parse_request_info
+from cluster_gateway_facade.exchange import ApiRequest
+from cluster_gateway_facade.handlers.router import _resource_attributes
 
 _ORACLE = Path(__file__).parents[2] / "oracle"
 _BUILD_SECONDS = 600
@@ -73,11 +77,54 @@ def ask(oracle: Path, requests: list[tuple[str, str]]) -> list[dict[str, Any]]:
 
 @pytest.mark.timeout(_BUILD_SECONDS + 60)
 def test_requests_are_read_as_kube_apiserver_reads_them_ri(oracle: Path) -> None:
+    """RI-1, RI-2, RI-3, RI-4, RI-5, RI-6: the listed examples, and many made up."""
     chance = random.Random(20261123)  # noqa: S311 - the same requests each time
-    requests = [make_request(chance) for _ in range(_REQUESTS)]
+    requests = [*listed_requests(), *(make_request(chance) for _ in range(_REQUESTS))]
     differences = [
         (request, expected, read)
         for request, expected in zip(requests, ask(oracle, requests), strict=True)
         if "error" not in expected and (read := dataclasses.asdict(parse_request_info(*request))) != expected
     ]
+    assert differences[:5] == []
+
+
+def read_by_facade(method: str, target: str) -> dict[str, Any] | None:
+    """What the facade asks to be authorized before it answers; None for what is no resource."""
+    raw_path, _, query = target.partition("?")
+    request = ApiRequest(
+        method=method, path=unquote(raw_path), query=[*parse_qsl(query, keep_blank_values=True)], headers={}
+    )
+    attributes = _resource_attributes(request, request.path.strip("/").split("/"))
+    if attributes is None:
+        return None
+    return {
+        "verb": attributes.verb,
+        "api_group": attributes.group,
+        "api_version": attributes.version,
+        "resource": attributes.resource,
+        "name": attributes.name,
+        "subresource": attributes.subresource.partition("/")[0],
+    }
+
+
+@pytest.mark.timeout(_BUILD_SECONDS + 60)
+def test_requests_for_the_gateway_itself_are_authorized_as_kube_apiserver_reads_them(oracle: Path) -> None:
+    """RI-1, RI-4, RI-5 in the facade, which serves nothing in namespaces, behind `watch/` or to selectors by name."""
+    chance = random.Random(20261125)  # noqa: S311 - the same requests each time
+    made = (make_request(chance) for _ in range(_REQUESTS))
+    apart = ("namespaces", "watch", "proxy", "fieldSelector", "%zz", ";")
+    requests = [
+        (method, target)
+        for method, target in (*listed_requests(), *made)
+        if not any(word in target.replace("watch=", "").replace("?watch", "?").replace("&watch", "&") for word in apart)
+    ]
+    assert len(requests) > 1000
+    differences = []
+    for request, expected in zip(requests, ask(oracle, requests), strict=True):
+        if "error" in expected:
+            continue
+        read = read_by_facade(*request)
+        wanted = {key: expected[key] for key in read or {}} if expected["is_resource_request"] else None
+        if read != wanted:
+            differences.append((request, expected, read))
     assert differences[:5] == []

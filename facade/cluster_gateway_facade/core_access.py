@@ -14,6 +14,8 @@ from cluster_gateway_client.errors import CoreError
 from clustergateway.access.v1.access_service_pb2 import (
     AuthenticateRequest,
     AuthorizeRequest,
+    ImpersonateRequest,
+    ImpersonationHeader,
     NonResourceAttributes,
     ResourceAttributes,
     WatchTrustRequest,
@@ -21,7 +23,7 @@ from clustergateway.access.v1.access_service_pb2 import (
 from clustergateway.registry.v1.registry_service_pb2 import GetClusterRequest, ListClustersRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cluster_gateway_client.client import CoreClient
     from clustergateway.access.v1.access_service_pb2 import AuthorizeResponse, WatchTrustResponse
@@ -33,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 _DEADLINE_SECONDS: Final = 15.0
 """Limit of one question: above the ten seconds that a core gives the hub."""
+_IMPERSONATION_SECONDS: Final = 35.0
+"""Limit of acting as somebody else, many questions to the hub: above the thirty seconds that a core gives them."""
 _TRUST_RETRY_SECONDS: Final = 0.2
 _LONGEST_TRUST_RETRY_SECONDS: Final = 5.0
 _CACHED_TOKENS: Final = 4096
@@ -77,6 +81,16 @@ class CoreAccess:
             question.non_resource.CopyFrom(attributes)
         try:
             return await self._core.access.Authorize(question, timeout=_DEADLINE_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise CoreError.from_rpc_error(error) from error
+
+    async def impersonate(self, user: UserInfo, headers: Sequence[tuple[bytes, bytes]]) -> UserInfo:
+        """Ask whom a user acts as who sends these `Impersonate-*` headers."""
+        question = ImpersonateRequest(
+            user=user, headers=[ImpersonationHeader(name=name, value=value) for name, value in headers]
+        )
+        try:
+            return (await self._core.access.Impersonate(question, timeout=_IMPERSONATION_SECONDS)).user
         except grpc.aio.AioRpcError as error:
             raise CoreError.from_rpc_error(error) from error
 

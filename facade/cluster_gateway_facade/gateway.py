@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, unquote
 
 from cluster_gateway_client.errors import CoreError
 from cluster_gateway_facade import status
+from cluster_gateway_facade.authn.impersonation import impersonation_headers
 from cluster_gateway_facade.exchange import ApiRequest
 from cluster_gateway_facade.handlers.proxied_path import parse_proxied_target
 from cluster_gateway_facade.handlers.proxy import proxy
@@ -92,6 +93,9 @@ class Gateway:
         if route.access is Review.NONE:
             return await route.handler(asked)
         user = await self._authenticator.authenticate(request.raw_headers, certificate)
+        impersonation = impersonation_headers(request.raw_headers)
+        if impersonation:
+            user = await self._access.impersonate(user, impersonation)
         if isinstance(route.access, (ResourceAttributes, NonResourceAttributes)):
             refusal = await self._refusal(user, route.access)
             if refusal is not None:

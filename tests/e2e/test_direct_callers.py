@@ -161,15 +161,3 @@ async def test_callers_cannot_choose_an_identity_at_the_cluster(stage: Stage, ga
     (event,) = (event for line in lines if "canary=identity" in (event := json.loads(line))["requestURI"])
     assert event["user"]["username"] == "cluster-gateway"
     assert "impersonatedUser" not in event
-
-
-async def test_impersonation_is_the_hubs_business(stage: Stage, gateway: Gateway, admin: Kubectl, rights: None) -> None:
-    """Straight at the gateway it is refused, not ignored: its caller would act as somebody he did not mean."""
-    administrator = stage.hub.issue_client_certificate("root", ["system:masters"])
-    headers = {"Impersonate-User": _FRIEND}
-    target = proxy_path("managed1", _PODS)
-    refused = await stage.ask_gateway(gateway, target, user=administrator, headers=headers)
-    assert "ersonat" in refused.status_object(403, "Forbidden")["message"]
-    assert (await stage.ask_hub(target, headers=headers)).status == 200
-    other = await stage.ask_hub(proxy_path("managed2", _PODS), headers=headers)
-    assert f'"{_FRIEND}"' in other.status_object(403, "Forbidden")["message"]

@@ -305,3 +305,48 @@ async def test_readiness_tells_the_core_s_conditions(gateway: RunningFacade) -> 
         text = (await client.get("/readyz?verbose")).body.decode()
     assert "[-]core-cluster-secrets failed: listing the Secrets" in text
     assert "[+]core-access-reviews ok (slow)" in text
+
+
+@pytest.mark.parametrize("target", [f"{GROUP}/clustergateways", f"{GROUP}/clustergateways/x", "/apis", GROUP])
+async def test_own_resources_are_shown_to_whom_the_caller_acts_as(gateway: RunningFacade, target: str) -> None:
+    gateway.core.impersonated = UserInfo(username="tony", groups=["dev", "system:authenticated"])
+    async with gateway.as_front_proxy() as client:
+        await client.get(target, *ALICE, "Impersonate-User: tony", "impersonate-GROUP: dev", "X-Other: 1")
+    (asked,) = gateway.core.impersonations
+    assert asked.user.username == "alice"
+    assert [(bytes(one.name), bytes(one.value)) for one in asked.headers] == [
+        (b"Impersonate-User", b"tony"),
+        (b"impersonate-GROUP", b"dev"),
+    ]
+    assert {question.user.username for question in gateway.core.questions} <= {"tony"}
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "reason"),
+    [
+        (grpc.StatusCode.PERMISSION_DENIED, 403, "Forbidden"),
+        (grpc.StatusCode.INVALID_ARGUMENT, 400, "BadRequest"),
+        (grpc.StatusCode.UNAVAILABLE, 503, "ServiceUnavailable"),
+    ],
+)
+async def test_impersonation_that_fails_shows_nothing(
+    gateway: RunningFacade, failure: grpc.StatusCode, code: int, reason: str
+) -> None:
+    """IM-2, IM-15: with a name that is not known, or spelled with an underscore, it is asked about all the same."""
+    gateway.core.access_failure = failure
+    async with gateway.as_front_proxy() as client:
+        for header in ("Impersonate-User: tony", "Impersonate-Foo: x", "impersonate_user: tony"):
+            response = await client.get("/apis", *ALICE, header)
+            assert (response.status, response.json()["reason"]) == (code, reason)
+    assert len(gateway.core.impersonations) == 3
+    assert gateway.core.questions == []
+
+
+async def test_a_core_hears_of_impersonation_within_the_exchange_and_not_before(gateway: RunningFacade) -> None:
+    async with gateway.as_front_proxy() as client:
+        await client.get(f"{PROXY}/x", *ALICE, "Impersonate-User: tony")
+        await client.get("/apis", *ALICE)
+    head = gateway.core.conversations[0].head
+    assert head.asserted_user.username == "alice"
+    assert (b"Impersonate-User", b"tony") in [(bytes(one.name), bytes(one.value)) for one in head.headers]
+    assert gateway.core.impersonations == []

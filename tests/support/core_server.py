@@ -31,14 +31,16 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class FakeAuthorizer:
-    """Allows everything but the verbs in `denied`, and remembers what it was asked."""
+    """Allows all but the verbs in `denied` and the objects in `denied_names`, and remembers what it was asked."""
 
     denied: set[str] = field(default_factory=set)
+    denied_names: set[str] = field(default_factory=set)
     asked: list[tuple[UserInfo, Attributes]] = field(default_factory=list)
 
     async def review(self, user: UserInfo, attributes: Attributes) -> Decision:
         self.asked.append((user, attributes))
-        return Decision(allowed=attributes.verb not in self.denied, reason="as told")
+        named = getattr(attributes, "name", "") in self.denied_names
+        return Decision(allowed=attributes.verb not in self.denied and not named, reason="as told")
 
     async def require(self, user: UserInfo, attributes: Attributes) -> None:
         if not (await self.review(user, attributes)).allowed:

@@ -127,6 +127,8 @@ class FakeCore(access_service_pb2_grpc.AccessServiceServicer, routing_service_pb
         tokens: Users by bearer token; any other token is not accepted.
         denied: Paths and resources that nobody may see.
         questions: Every Authorize request.
+        impersonations: Every Impersonate request.
+        impersonated: The user that Impersonate answers.
         token_reviews: How often Authenticate was asked.
         conditions: What GetReadiness answers.
     """
@@ -137,6 +139,8 @@ class FakeCore(access_service_pb2_grpc.AccessServiceServicer, routing_service_pb
         self.tokens: dict[str, Any] = {}
         self.denied: set[str] = set()
         self.questions: list[access_service_pb2.AuthorizeRequest] = []
+        self.impersonations: list[access_service_pb2.ImpersonateRequest] = []
+        self.impersonated: Any = None
         self.token_reviews = 0
         self.conditions: list[access_service_pb2.Condition] = []
         self.access_failure: grpc.StatusCode | None = None
@@ -208,6 +212,11 @@ class FakeCore(access_service_pb2_grpc.AccessServiceServicer, routing_service_pb
         await self._fail_if_told(context)
         asked = request.non_resource.path or request.resource.resource
         return access_service_pb2.AuthorizeResponse(allowed=asked not in self.denied, reason="no rule")
+
+    async def Impersonate(self, request: Any, context: Any) -> access_service_pb2.ImpersonateResponse:  # noqa: N802
+        self.impersonations.append(request)
+        await self._fail_if_told(context)
+        return access_service_pb2.ImpersonateResponse(user=self.impersonated)
 
     async def GetReadiness(self, request: Any, context: Any) -> access_service_pb2.GetReadinessResponse:  # noqa: N802
         await self._fail_if_told(context)

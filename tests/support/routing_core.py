@@ -48,9 +48,11 @@ class Authorizer:
     def __init__(self) -> None:
         self.denied: set[str] = set()
         self.asked: list[tuple[str, str, str]] = []
+        self.askers: list[str] = []
 
     async def require(self, user: UserInfo, attributes: Attributes) -> None:
         assert isinstance(attributes, ResourceAttributes)
+        self.askers.append(user.username)
         self.asked.append((attributes.verb, attributes.subresource, attributes.name))
         if attributes.verb in self.denied:
             raise AccessDeniedError(f"{user.username} may not {attributes.verb}")

@@ -50,13 +50,20 @@ _FORBIDDEN_IN_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _NEVER_RETURNED: Final = _HOP_BY_HOP | {b"proxy-authenticate", b"alt-svc"}
 
 
-def forwarded_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+def forwarded_headers(
+    headers: Headers, impersonation: list[tuple[bytes, bytes]] | None = None
+) -> list[tuple[bytes, bytes]]:
     """Return the caller's headers that a cluster may see, in order and as spelled.
 
     Names are compared without regard to case and with "_" read as "-", because some servers read them alike.
 
+    Args:
+        headers: As received.
+        impersonation: Takes the `Impersonate-*` headers, which never travel, for whoever acts upon them. They count
+            whether or not `Connection` lists them: a request must not run as its bearer because a header was lost.
+
     Raises:
-        AccessDeniedError: The caller asks to impersonate.
+        AccessDeniedError: There are `Impersonate-*` headers, and nobody to act upon them.
         InvalidRequestError: A name or value would break the request's framing.
     """
     kept: list[tuple[bytes, bytes]] = []
@@ -70,11 +77,10 @@ def forwarded_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
         if key.startswith(_NEVER_FORWARDED_PREFIXES):
             continue
         if key.startswith(_IMPERSONATION_PREFIX):
-            raise AccessDeniedError(
-                "impersonation headers are not accepted by the gateway",
-                hop=Hop.CALLER,
-                hint="Impersonate through the hub: its API server resolves --as before the gateway sees the request.",
-            )
+            if impersonation is None:
+                raise AccessDeniedError("impersonation headers are not accepted here", hop=Hop.CALLER)
+            impersonation.append((name, value))
+            continue
         if _NAME.fullmatch(name) is None or _FORBIDDEN_IN_VALUE.search(value) is not None:
             raise InvalidRequestError("a header has no valid name or holds a control character")
         if key == b"sec-websocket-protocol":

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cluster_gateway_core.errors import GatewayError, InvalidRequestError
+from cluster_gateway_core.identity.impersonator import Impersonator
 from cluster_gateway_core.model.attributes import NonResourceAttributes, ResourceAttributes
 from cluster_gateway_core.server.caller import parse_user_info
 from cluster_gateway_core.server.status_mapping import abort_with
@@ -29,6 +30,10 @@ class Reviewer(Protocol):
     @abstractmethod
     async def review(self, user: UserInfo, attributes: Attributes) -> Decision:
         """Decide; HubUnavailableError when the hub could not be asked."""
+
+    @abstractmethod
+    async def require(self, user: UserInfo, attributes: Attributes) -> None:
+        """Pass when the user may; AccessDeniedError when not, HubUnavailableError when the hub cannot be asked."""
 
 
 class TrustSource(Protocol):
@@ -55,6 +60,7 @@ class AccessServicer(access_service_pb2_grpc.AccessServiceServicer):
         self._trust = trust
         self._tokens = tokens
         self._reviewer = reviewer
+        self._impersonator = Impersonator(reviewer)
         self._conditions = conditions
 
     async def WatchTrust(  # noqa: N802
@@ -98,6 +104,22 @@ class AccessServicer(access_service_pb2_grpc.AccessServiceServicer):
         except GatewayError as error:
             await abort_with(context, error)
         return access_service_pb2.AuthorizeResponse(allowed=decision.allowed, reason=decision.reason)
+
+    async def Impersonate(  # noqa: N802
+        self,
+        request: access_service_pb2.ImpersonateRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> access_service_pb2.ImpersonateResponse:
+        """Say whom a user acts as who sends impersonation headers."""
+        try:
+            self._callers.require_facade(context)
+            if not request.user.username:
+                raise InvalidRequestError("user must be set")
+            headers = [(header.name, header.value) for header in request.headers]
+            user = await self._impersonator.impersonate(parse_user_info(request.user), headers)
+        except GatewayError as error:
+            await abort_with(context, error)
+        return access_service_pb2.ImpersonateResponse(user=render_user_info(user))
 
     async def GetReadiness(  # noqa: N802
         self,

@@ -18,6 +18,7 @@ from cluster_gateway_core.errors import (
     ShuttingDownError,
     UnauthenticatedError,
 )
+from cluster_gateway_core.identity.impersonator import Impersonator
 from cluster_gateway_core.model.attributes import ResourceAttributes
 from cluster_gateway_core.model.http import RequestHead
 from cluster_gateway_core.routing.header_policy import forwarded_headers
@@ -71,6 +72,7 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
     def __init__(self, *, callers: Callers, authorizer: Authorizer, directory: UpstreamDirectory, drain: Drain) -> None:
         self._callers = callers
         self._authorizer = authorizer
+        self._impersonator = Impersonator(authorizer)
         self._directory = directory
         self._drain = drain
 
@@ -100,7 +102,10 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         user = await self._callers.resolve(context, asserted)
         request = _read_head(first, trusted=self._callers.is_facade(context))
         check_target(request.target)
-        headers = forwarded_headers(request.headers)
+        impersonation: list[tuple[bytes, bytes]] = []
+        headers = forwarded_headers(request.headers, impersonation)
+        if impersonation:
+            user = await self._impersonator.impersonate(user, impersonation)
         await self._authorize(user, cluster_name, request)
         upstream = self._directory.resolve(cluster_name)
         info = parse_request_info(request.method, request.target.decode("utf-8", "replace"))

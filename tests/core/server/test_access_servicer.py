@@ -116,3 +116,81 @@ async def test_readiness_tells_each_condition(
     assert list(answer.conditions) == [
         access_service_pb2.Condition(name="cluster-secrets", ready=False, detail="waiting")
     ]
+
+
+def impersonation(*headers: tuple[bytes, bytes]) -> access_service_pb2.ImpersonateRequest:
+    named = [access_service_pb2.ImpersonationHeader(name=name, value=value) for name, value in headers]
+    return access_service_pb2.ImpersonateRequest(user=BOB_MESSAGE, headers=named)
+
+
+async def test_impersonation_is_authorized_piece_by_piece_as_its_caller(
+    services: CoreServices, stub: access_service_pb2_grpc.AccessServiceStub
+) -> None:
+    """IM-13."""
+    request = impersonation(
+        (b"Impersonate-User", b"tony"), (b"Impersonate-Group", b"dev"), (b"Impersonate-Extra-scopes", b"a")
+    )
+    answer = await stub.Impersonate(request, timeout=5)
+    assert answer.user == user_info_pb2.UserInfo(
+        username="tony",
+        groups=["dev", "system:authenticated"],
+        extra={"scopes": user_info_pb2.ExtraValues(values=["a"])},
+    )
+    assert {user for user, _ in services.authorizer.asked} == {BOB}
+    assert [
+        (attributes.verb, attributes.resource, attributes.subresource, attributes.name)
+        for _, attributes in services.authorizer.asked
+        if isinstance(attributes, ResourceAttributes)
+    ] == [
+        ("impersonate", "users", "", "tony"),
+        ("impersonate", "groups", "", "dev"),
+        ("impersonate", "userextras", "scopes", "a"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("denied", "reviews"),
+    [("tony", 1), ("dev", 2), ("first", 3), ("second", 4), ("4711", 5)],
+    ids=["IM-2 user", "IM-4 group", "IM-4 extra", "IM-4 second value of an extra", "IM-4 uid"],
+)
+async def test_one_denied_piece_denies_all_and_ends_the_reviews(
+    services: CoreServices, stub: access_service_pb2_grpc.AccessServiceStub, denied: str, reviews: int
+) -> None:
+    services.authorizer.denied_names.add(denied)
+    request = impersonation(
+        (b"Impersonate-User", b"tony"),
+        (b"Impersonate-Group", b"dev"),
+        (b"Impersonate-Uid", b"4711"),
+        (b"Impersonate-Extra-scopes", b"first"),
+        (b"Impersonate-Extra-scopes", b"second"),
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.Impersonate(request, timeout=5)
+    error = CoreError.from_rpc_error(refused.value)
+    assert error.reason == "ACCESS_DENIED"
+    assert f'"{denied}" is forbidden' in error.message
+    assert len(services.authorizer.asked) == reviews
+
+
+async def test_an_account_does_not_stand_for_a_user(
+    services: CoreServices, stub: access_service_pb2_grpc.AccessServiceStub
+) -> None:
+    """IM-9."""
+    account = impersonation((b"Impersonate-User", b"system:serviceaccount:ns:builder"))
+    assert (await stub.Impersonate(account, timeout=5)).user.username == "system:serviceaccount:ns:builder"
+    (asked,) = services.authorizer.asked
+    assert asked[1] == ResourceAttributes(
+        verb="impersonate", group="", version="v1", resource="serviceaccounts", namespace="ns", name="builder"
+    )
+
+
+async def test_impersonation_headers_that_break_a_rule_cost_no_review(
+    services: CoreServices, stub: access_service_pb2_grpc.AccessServiceStub
+) -> None:
+    """IM-15."""
+    many = [(b"Impersonate-Group", b"g%d" % number) for number in range(2000)]
+    for headers in ([(b"Impersonate-Foo", b"x")], [(b"Impersonate-User", b"tony"), *many]):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Impersonate(impersonation(*headers), timeout=5)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert services.authorizer.asked == []

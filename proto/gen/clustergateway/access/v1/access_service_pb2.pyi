@@ -299,6 +299,86 @@ class AuthorizeResponse(_message.Message):
 Global___AuthorizeResponse: _TypeAlias = AuthorizeResponse  # noqa: Y015
 
 @_typing.final
+class ImpersonateRequest(_message.Message):
+    """ImpersonateRequest holds the impersonation headers of one request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user(self) -> _user_info_pb2.UserInfo:
+        """Who sends them."""
+
+    @_builtins.property
+    def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImpersonationHeader]:
+        """Every header whose name begins with "Impersonate-" in any case, with "_" read as "-", in the order received."""
+
+    def __init__(
+        self,
+        *,
+        user: _user_info_pb2.UserInfo | None = ...,
+        headers: _abc.Iterable[Global___ImpersonationHeader] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["headers", b"headers", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImpersonateRequest: _TypeAlias = ImpersonateRequest  # noqa: Y015
+
+@_typing.final
+class ImpersonationHeader(_message.Message):
+    """ImpersonationHeader is one header line."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.bytes
+    """Name as received."""
+    value: _builtins.bytes
+    """Value without surrounding white space."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.bytes = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImpersonationHeader: _TypeAlias = ImpersonationHeader  # noqa: Y015
+
+@_typing.final
+class ImpersonateResponse(_message.Message):
+    """ImpersonateResponse says for whom the request is to be handled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user(self) -> _user_info_pb2.UserInfo:
+        """The other user, with the groups that follow from the name."""
+
+    def __init__(
+        self,
+        *,
+        user: _user_info_pb2.UserInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImpersonateResponse: _TypeAlias = ImpersonateResponse  # noqa: Y015
+
+@_typing.final
 class GetReadinessRequest(_message.Message):
     """GetReadinessRequest has no parameters."""
 

@@ -50,6 +50,11 @@ class AccessServiceStub:
                 request_serializer=clustergateway_dot_access_dot_v1_dot_access__service__pb2.AuthorizeRequest.SerializeToString,
                 response_deserializer=clustergateway_dot_access_dot_v1_dot_access__service__pb2.AuthorizeResponse.FromString,
                 _registered_method=True)
+        self.Impersonate = channel.unary_unary(
+                '/clustergateway.access.v1.AccessService/Impersonate',
+                request_serializer=clustergateway_dot_access_dot_v1_dot_access__service__pb2.ImpersonateRequest.SerializeToString,
+                response_deserializer=clustergateway_dot_access_dot_v1_dot_access__service__pb2.ImpersonateResponse.FromString,
+                _registered_method=True)
         self.GetReadiness = channel.unary_unary(
                 '/clustergateway.access.v1.AccessService/GetReadiness',
                 request_serializer=clustergateway_dot_access_dot_v1_dot_access__service__pb2.GetReadinessRequest.SerializeToString,
@@ -82,6 +87,16 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Impersonate(self, request, context):
+        """Impersonate says whom a user acts as who sends Impersonate-* headers past the hub. The hub is asked about
+        each piece of the other identity (SubjectAccessReview, verb "impersonate"); anything but a clear yes fails
+        with PERMISSION_DENIED, and headers that break a rule with INVALID_ARGUMENT. Exchanges need no such call:
+        RoutingService acts upon these headers itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetReadiness(self, request, context):
         """GetReadiness says whether the core that answers can serve, and what is wrong where it cannot.
         """
@@ -106,6 +121,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.Authorize,
                     request_deserializer=clustergateway_dot_access_dot_v1_dot_access__service__pb2.AuthorizeRequest.FromString,
                     response_serializer=clustergateway_dot_access_dot_v1_dot_access__service__pb2.AuthorizeResponse.SerializeToString,
+            ),
+            'Impersonate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Impersonate,
+                    request_deserializer=clustergateway_dot_access_dot_v1_dot_access__service__pb2.ImpersonateRequest.FromString,
+                    response_serializer=clustergateway_dot_access_dot_v1_dot_access__service__pb2.ImpersonateResponse.SerializeToString,
             ),
             'GetReadiness': grpc.unary_unary_rpc_method_handler(
                     servicer.GetReadiness,
@@ -195,6 +215,33 @@ class AccessService:
             '/clustergateway.access.v1.AccessService/Authorize',
             clustergateway_dot_access_dot_v1_dot_access__service__pb2.AuthorizeRequest.SerializeToString,
             clustergateway_dot_access_dot_v1_dot_access__service__pb2.AuthorizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Impersonate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clustergateway.access.v1.AccessService/Impersonate',
+            clustergateway_dot_access_dot_v1_dot_access__service__pb2.ImpersonateRequest.SerializeToString,
+            clustergateway_dot_access_dot_v1_dot_access__service__pb2.ImpersonateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,6 +22,12 @@ class AccessServiceStub:
     """Authenticate asks the hub whose bearer token this is (TokenReview)."""
     Authorize: _aio.UnaryUnaryMultiCallable[_access_service_pb2.AuthorizeRequest, _access_service_pb2.AuthorizeResponse]
     """Authorize asks the hub whether a user may do something (SubjectAccessReview)."""
+    Impersonate: _aio.UnaryUnaryMultiCallable[_access_service_pb2.ImpersonateRequest, _access_service_pb2.ImpersonateResponse]
+    """Impersonate says whom a user acts as who sends Impersonate-* headers past the hub. The hub is asked about
+    each piece of the other identity (SubjectAccessReview, verb "impersonate"); anything but a clear yes fails
+    with PERMISSION_DENIED, and headers that break a rule with INVALID_ARGUMENT. Exchanges need no such call:
+    RoutingService acts upon these headers itself.
+    """
     GetReadiness: _aio.UnaryUnaryMultiCallable[_access_service_pb2.GetReadinessRequest, _access_service_pb2.GetReadinessResponse]
     """GetReadiness says whether the core that answers can serve, and what is wrong where it cannot."""
 
@@ -51,6 +57,18 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_access_service_pb2.AuthorizeRequest, _abc.Awaitable[_access_service_pb2.AuthorizeResponse]],
     ) -> _abc.Awaitable[_access_service_pb2.AuthorizeResponse]:
         """Authorize asks the hub whether a user may do something (SubjectAccessReview)."""
+
+    @_abc_1.abstractmethod
+    def Impersonate(
+        self,
+        request: _access_service_pb2.ImpersonateRequest,
+        context: _aio.ServicerContext[_access_service_pb2.ImpersonateRequest, _abc.Awaitable[_access_service_pb2.ImpersonateResponse]],
+    ) -> _abc.Awaitable[_access_service_pb2.ImpersonateResponse]:
+        """Impersonate says whom a user acts as who sends Impersonate-* headers past the hub. The hub is asked about
+        each piece of the other identity (SubjectAccessReview, verb "impersonate"); anything but a clear yes fails
+        with PERMISSION_DENIED, and headers that break a rule with INVALID_ARGUMENT. Exchanges need no such call:
+        RoutingService acts upon these headers itself.
+        """
 
     @_abc_1.abstractmethod
     def GetReadiness(

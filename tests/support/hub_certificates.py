@@ -31,16 +31,20 @@ class Identity:
         )
 
 
-def make_identity(
+def make_identity(  # noqa: PLR0913 - each is a keyword, and most tests give two
     common_name: str,
     *,
     issuer: Identity | None = None,
     organizations: tuple[str, ...] = (),
-    usages: tuple[x509.ObjectIdentifier, ...] = (ExtendedKeyUsageOID.CLIENT_AUTH,),
+    usages: tuple[x509.ObjectIdentifier, ...] | None = None,
     expired: bool = False,
     hosts: tuple[str, ...] = (),
+    authority: bool = False,
+    days: int = 10,
 ) -> Identity:
-    """Make a leaf of `issuer`, or without one a certificate authority."""
+    """Make a leaf of `issuer`, with `authority` an intermediate one, or without an issuer a certificate authority."""
+    if usages is None:
+        usages = () if authority else (ExtendedKeyUsageOID.CLIENT_AUTH,)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name(
         [
@@ -49,7 +53,7 @@ def make_identity(
         ]
     )
     start = _NOW - dt.timedelta(days=10)
-    end = _NOW + dt.timedelta(days=-1 if expired else 10)
+    end = _NOW + dt.timedelta(days=-1 if expired else days)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -58,7 +62,7 @@ def make_identity(
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
         .not_valid_after(end)
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=issuer is None or authority, path_length=None), critical=True)
     )
     if issuer is not None and usages:
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)

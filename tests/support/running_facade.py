@@ -69,21 +69,23 @@ def make_hub_identities() -> HubIdentities:
     )
 
 
-def write_pair(identity: Identity, folder: Path, name: str) -> tuple[str, str]:
-    """Write certificate and key; returns their paths."""
+def write_pair(identity: Identity, folder: Path, name: str, *, chain: tuple[Identity, ...] = ()) -> tuple[str, str]:
+    """Write certificate, with those that come behind it, and key; returns their paths."""
     certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
-    certificate.write_bytes(identity.certificate_pem)
+    certificate.write_bytes(b"".join(one.certificate_pem for one in (identity, *chain)))
     key.write_bytes(identity.key_pem)
     return str(certificate), str(key)
 
 
-def client_tls(serving_ca: Identity, client: Identity | None, folder: Path) -> ssl.SSLContext:
+def client_tls(
+    serving_ca: Identity, client: Identity | None, folder: Path, *, chain: tuple[Identity, ...] = ()
+) -> ssl.SSLContext:
     """Build the context of a client that verifies the gateway and may show a certificate; it sends no SNI."""
     context = ssl.create_default_context(cadata=serving_ca.certificate_pem.decode())
     context.check_hostname = False
     if client is not None:
         name = f"client-{client.certificate.serial_number:x}"
-        context.load_cert_chain(*write_pair(client, folder, name))
+        context.load_cert_chain(*write_pair(client, folder, name, chain=chain))
     return context
 
 

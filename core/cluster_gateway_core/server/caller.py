@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from cluster_gateway_core.errors import AccessDeniedError, UnauthenticatedError
 from cluster_gateway_core.model.user import UserInfo
+from cluster_gateway_core.server.certificate_chain import find_validity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,8 +52,8 @@ class _Peer:
     Attributes:
         facade: Whether it is a facade's.
         user: The hub's user that it names; None for none.
-        not_before: Start of its validity, seconds since 1970.
-        not_after: End of its validity.
+        not_before: Start of the validity of it and of what leads to its authority, seconds since 1970.
+        not_after: End of that validity.
     """
 
     facade: bool
@@ -90,7 +90,7 @@ class CallerResolver:
         if _is_private_socket(context, authentication):
             return True
         certificate = authentication.get("x509_pem_cert")
-        return self._peer(certificate[0]).facade if certificate else False
+        return self._peer(certificate[0], authentication).facade if certificate else False
 
     def require_facade(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Pass for facades only.
@@ -139,7 +139,7 @@ class CallerResolver:
             raise UnauthenticatedError("calls without TLS are served on the private socket only")
         certificate = authentication.get("x509_pem_cert")
         if certificate:
-            user = self._peer(certificate[0]).user
+            user = self._peer(certificate[0], authentication).user
             if user is None:
                 raise UnauthenticatedError(
                     "the client certificate is not a valid one of the hub's client CA",
@@ -155,56 +155,76 @@ class CallerResolver:
             )
         return user
 
-    def _peer(self, pem: bytes) -> _Peer:
+    def _peer(self, pem: bytes, authentication: Mapping[str, list[bytes]]) -> _Peer:
         trust = (self._facade_ca.read(), self._trust().client_ca_pem)
         if trust != self._peers_trust:
             self._peers.clear()
             self._peers_trust = trust
-        digest = hashlib.sha256(pem).digest()
+        chain = authentication.get("x509_pem_cert_chain")
+        intermediates = chain[0] if chain else b""
+        digest = hashlib.sha256(pem + intermediates).digest()
         peer = self._peers.get(digest)
+        now = self._wall_clock()
         if peer is None:
             peer = classify_certificate(
-                pem, facade_ca_pem=trust[0], facade_names=self._facade_names, client_ca_pem=trust[1]
+                pem,
+                intermediates,
+                facade_ca_pem=trust[0],
+                facade_names=self._facade_names,
+                client_ca_pem=trust[1],
+                now=now,
             )
+            if peer is _NOBODY:
+                return peer
             self._peers[digest] = peer
             if len(self._peers) > _CAPACITY:
                 self._peers.popitem(last=False)
         else:
             self._peers.move_to_end(digest)
         # A connection may outlive its certificate; kube-apiserver too looks at every request.
-        return peer if peer.not_before <= self._wall_clock() <= peer.not_after else _NOBODY
+        return peer if peer.not_before <= now <= peer.not_after else _NOBODY
 
 
 def classify_certificate(
-    pem: bytes, *, facade_ca_pem: bytes, facade_names: frozenset[str], client_ca_pem: bytes
+    pem: bytes,
+    intermediates_pem: bytes,
+    *,
+    facade_ca_pem: bytes,
+    facade_names: frozenset[str],
+    client_ca_pem: bytes,
+    now: float,
 ) -> _Peer:
     """Understand a client certificate whose possession TLS has proved.
 
     Args:
         pem: The leaf.
+        intermediates_pem: What the client sent with it; may be empty, and may hold the leaf again.
         facade_ca_pem: CA of facades; empty for none.
         facade_names: Common names that are facades.
         client_ca_pem: CA of the hub's users; empty for none.
+        now: Seconds since 1970.
 
     Returns:
-        A facade, a user, or nobody; a certificate that is not for clients is nobody's.
+        A facade, a user, or nobody; a certificate that is not for clients, or not valid now, is nobody's.
     """
     try:
         leaf = x509.load_pem_x509_certificate(pem)
+        intermediates = _certificates(intermediates_pem)
         name = _attributes(leaf, NameOID.COMMON_NAME)
         organizations = _attributes(leaf, NameOID.ORGANIZATION_NAME)
-        usable = bool(name) and _is_for_clients(leaf)
+        by_facade_ca = find_validity(leaf, intermediates, _certificates(facade_ca_pem), now)
+        by_client_ca = find_validity(leaf, intermediates, _certificates(client_ca_pem), now)
     except (ValueError, x509.DuplicateExtension):
         return _NOBODY
-    if not usable:
+    facade = bool(name) and name[0] in facade_names and by_facade_ca is not None
+    user: UserInfo | None = None
+    if name and by_client_ca is not None:
+        user = UserInfo(username=name[0], groups=(*organizations, _AUTHENTICATED_GROUP))
+    # Where both authorities vouch for it, the facade's counts: such a caller is never asked for as itself.
+    validity = by_facade_ca if facade else by_client_ca
+    if validity is None or not (facade or user):
         return _NOBODY
-    user = UserInfo(username=name[0], groups=(*organizations, _AUTHENTICATED_GROUP))
-    return _Peer(
-        facade=name[0] in facade_names and _is_issued_by(leaf, facade_ca_pem),
-        user=user if _is_issued_by(leaf, client_ca_pem) else None,
-        not_before=leaf.not_valid_before_utc.timestamp(),
-        not_after=leaf.not_valid_after_utc.timestamp(),
-    )
+    return _Peer(facade=facade, user=user, not_before=validity.not_before, not_after=validity.not_after)
 
 
 def parse_user_info(message: user_info_pb2.UserInfo) -> UserInfo:
@@ -249,27 +269,8 @@ def _is_private_socket(context: grpc.aio.ServicerContext[Any, Any], authenticati
     return authentication.get("transport_security_type") != [b"ssl"] and context.peer().startswith("unix:")
 
 
-def _is_issued_by(leaf: x509.Certificate, ca_pem: bytes) -> bool:
-    if not ca_pem:
-        return False
-    for authority in x509.load_pem_x509_certificates(ca_pem):
-        try:
-            leaf.verify_directly_issued_by(authority)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-            continue
-        return True
-    return False
-
-
-def _is_for_clients(leaf: x509.Certificate) -> bool:
-    """Whether the certificate's purpose, where it states one, includes clients (X5-4)."""
-    try:
-        usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return True
-    return any(
-        usage in (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE) for usage in usages
-    )
+def _certificates(pem: bytes) -> list[x509.Certificate]:
+    return x509.load_pem_x509_certificates(pem) if pem.strip() else []
 
 
 def _attributes(leaf: x509.Certificate, oid: x509.ObjectIdentifier) -> tuple[str, ...]:

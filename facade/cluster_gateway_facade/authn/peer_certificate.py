@@ -6,11 +6,15 @@ import time
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
+
+from cluster_gateway_facade.authn.certificate_chain import find_validity
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cluster_gateway_facade.authn.anchors import CABundle
+    from cluster_gateway_facade.authn.certificate_chain import Validity
 
 
 class PeerCertificate:
@@ -21,48 +25,34 @@ class PeerCertificate:
         organizations: O of the subject, in order.
     """
 
-    def __init__(self, der: bytes) -> None:
-        """Read a certificate. Raises ValueError when it is malformed."""
+    def __init__(self, der: bytes, intermediates: Sequence[bytes] = ()) -> None:
+        """Read a certificate and those that were sent with it. Raises ValueError when one is malformed."""
         self._certificate = x509.load_der_x509_certificate(der)
+        self._intermediates = tuple(x509.load_der_x509_certificate(one) for one in intermediates)
         subject = self._certificate.subject
         self.common_name = next(reversed(_texts(subject, NameOID.COMMON_NAME)), "")
         self.organizations = _texts(subject, NameOID.ORGANIZATION_NAME)
         self._not_before = self._certificate.not_valid_before_utc.timestamp()
         self._not_after = self._certificate.not_valid_after_utc.timestamp()
-        self._for_clients = _is_for_clients(self._certificate)
-        self._issuers: dict[CABundle, bool] = {}
+        self._validities: dict[CABundle, Validity | None] = {}
 
     def is_issued_by(self, bundle: CABundle) -> bool:
-        """Whether a CA of the bundle signed this certificate for use by clients, and it is in force now.
+        """Whether the bundle vouches for this certificate, for use by clients, and it is in force now.
 
         A certificate that one CA signed says nothing under another: only the front proxy's CA unlocks
-        identity headers. The signature is verified once for each bundle; a bundle that is no longer in force
-        is forgotten with the connection.
+        identity headers. The way to the CA may lead through intermediates, each valid now. It is looked for once
+        for each bundle; a bundle that is no longer in force is forgotten with the connection.
         """
-        if not (self._for_clients and self._not_before <= time.time() <= self._not_after):
+        now = time.time()
+        if not self._not_before <= now <= self._not_after:
             return False
-        issued = self._issuers.get(bundle)
-        if issued is None:
-            issued = any(_signed(self._certificate, ca) for ca in bundle.certificates)
-            self._issuers[bundle] = issued
-        return issued
-
-
-def _is_for_clients(certificate: x509.Certificate) -> bool:
-    """Whether its extended key usage allows clients; one without the extension is good for anything."""
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return True
-    return ExtendedKeyUsageOID.CLIENT_AUTH in usage or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage
-
-
-def _signed(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(ca)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
+        validity = self._validities.get(bundle)
+        if validity is None:
+            if bundle in self._validities:
+                return False
+            validity = find_validity(self._certificate, self._intermediates, bundle.certificates, now)
+            self._validities[bundle] = validity
+        return validity is not None and validity.not_before <= now <= validity.not_after
 
 
 def _texts(name: x509.Name, oid: x509.ObjectIdentifier) -> list[str]:

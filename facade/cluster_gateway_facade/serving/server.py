@@ -10,6 +10,7 @@ from aiohttp import http_parser, web
 
 from cluster_gateway_facade.authn.peer_certificate import PeerCertificate
 from cluster_gateway_facade.serving.connection import Connection
+from cluster_gateway_facade.serving.tls import sent_intermediates
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -69,10 +70,10 @@ class FacadeServer(web.Server):
         connection.draining = self._draining
         tls = transport.get_extra_info("ssl_object")
         der = tls.getpeercert(binary_form=True) if tls is not None else None
-        if not der:
+        if tls is None or not der:
             return
         try:
-            connection.certificate = PeerCertificate(der)
+            connection.certificate = PeerCertificate(der, sent_intermediates(tls))
         except ValueError:
             # OpenSSL reads more than the rules for certificates allow.
             _log.warning("a client certificate that cannot be read ended its connection")

@@ -1,11 +1,9 @@
 """The serving TLS context, replaced whole whenever the certificate or the trusted CAs change.
 
 A context in use is never altered: adding a CA would keep the old one trusted, and a failed load would leave the
-context broken for everybody. Instead a new one is built and tested, and handed to each new connection by the SNI
-callback, which OpenSSL calls whether or not the client names a server. There are no tickets, so TLS 1.3 resumes
-nothing. OpenSSL resumes TLS 1.2 sessions by their id, which Python cannot turn off: such a client keeps its old
-certificate, as on a connection that was never closed, and so the authenticator asks of each request whether
-the certificate's CA is in force.
+context broken for everybody. Instead a new one is built and tested, and each new connection is begun with the newest.
+Sessions are resumed within one context at most, because OpenSSL keeps them with the context they began in, and there
+are no tickets: whoever came before a change makes a whole handshake after it, and shows a certificate that counts now.
 """
 
 from __future__ import annotations
@@ -13,8 +11,15 @@ from __future__ import annotations
 import logging
 import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _log = logging.getLogger(__name__)
+
+_DER: Final = 2
+"""OpenSSL's name for the encoding, `_ssl.ENCODING_DER`."""
 
 
 class ServingContext:
@@ -22,6 +27,7 @@ class ServingContext:
 
     Attributes:
         listening: The context to listen with.
+        fault: Why the newest files are not in force; empty when they are.
     """
 
     def __init__(self, certificate_file: str, private_key_file: str) -> None:
@@ -32,8 +38,8 @@ class ServingContext:
         self._wanted_ca_pem = b""
         self._pair = self._read_pair()
         self._current = self._build(b"")
-        self.listening = self._build(b"")
-        self.listening.sni_callback = self._choose
+        self.fault = ""
+        self.listening: ssl.SSLContext = _Listening(lambda: self._current)
 
     def trust(self, client_ca_pem: bytes) -> bool:
         """Verify client certificates against these CAs from now on.
@@ -60,9 +66,10 @@ class ServingContext:
         try:
             pair = self._read_pair()
         except OSError as error:
-            _log.warning("the serving certificate cannot be read, the last one stays: %s", error.strerror)
+            self._report(f"the serving certificate cannot be read, the last one stays: {error.strerror}")
             return False
         if pair == self._pair and self._wanted_ca_pem == self._client_ca_pem:
+            self._report("")
             return False
         if not self._replace():
             return False
@@ -73,10 +80,17 @@ class ServingContext:
         try:
             self._current = self._build(self._wanted_ca_pem)
         except (ssl.SSLError, ValueError, OSError) as error:
-            _log.warning("new TLS material cannot be used, the last stays: %s", type(error).__name__)
+            self._report(f"the serving certificate cannot be used, the last one stays: {type(error).__name__}")
             return False
         self._client_ca_pem = self._wanted_ca_pem
+        self._report("")
         return True
+
+    def _report(self, fault: str) -> None:
+        """Log a fault when it is new, not each time that it is met."""
+        if fault and fault != self.fault:
+            _log.warning("%s", fault)
+        self.fault = fault
 
     def _build(self, client_ca_pem: bytes) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -88,14 +102,43 @@ class ServingContext:
         # Optional, because probes and bearer-token clients come without a certificate. One that is shown and
         # does not verify ends the handshake.
         context.verify_mode = ssl.CERT_OPTIONAL
+        # Go takes any certificate of a bundle as an anchor, an intermediate one as well.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         _verify_by(context, client_ca_pem)
         return context
 
-    def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _old: ssl.SSLContext) -> None:
-        connection.context = self._current
-
     def _read_pair(self) -> tuple[bytes, bytes]:
         return Path(self._certificate_file).read_bytes(), Path(self._private_key_file).read_bytes()
+
+
+class _Listening(ssl.SSLContext):
+    """What a listener is given; it begins each connection with the context in force then.
+
+    An event loop uses a listener's context for nothing but `wrap_bio`, once a connection. A callback for the server's
+    name could change the context too, but comes after OpenSSL has looked for a session to resume.
+    """
+
+    def __new__(cls, current: Callable[[], ssl.SSLContext]) -> Self:
+        del current
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+
+    def __init__(self, current: Callable[[], ssl.SSLContext]) -> None:
+        self._current = current
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        """Begin a connection; arguments are those of `ssl.SSLContext.wrap_bio`."""
+        return self._current().wrap_bio(*arguments, **options)
+
+
+def sent_intermediates(connection: ssl.SSLObject) -> list[bytes]:
+    """Return the certificates, in DER, that a client sent behind its own."""
+    # Public from Python 3.13 on, when it returns bytes.
+    public = getattr(connection, "get_unverified_chain", None)
+    if public is not None:
+        return list(public()[1:])
+    private = cast("Any", connection)._sslobj  # noqa: SLF001
+    chain = cast("list[Any] | None", private.get_unverified_chain())
+    return [certificate.public_bytes(_DER) for certificate in chain[1:]] if chain else []
 
 
 def _verify_by(context: ssl.SSLContext, client_ca_pem: bytes) -> None:

@@ -52,8 +52,11 @@ class FakeContext:
         return self.metadata
 
 
-def with_certificate(identity: Identity) -> Any:
-    return FakeContext(auth={"transport_security_type": [b"ssl"], "x509_pem_cert": [identity.certificate_pem]})
+def with_certificate(identity: Identity, *chain: Identity) -> Any:
+    authentication = {"transport_security_type": [b"ssl"], "x509_pem_cert": [identity.certificate_pem]}
+    if chain:
+        authentication["x509_pem_cert_chain"] = [b"".join(one.certificate_pem for one in chain)]
+    return FakeContext(auth=authentication)
 
 
 def with_token(*values: str, security: bytes = b"ssl") -> Any:
@@ -136,6 +139,61 @@ async def test_any_other_certificate_is_nobodys(resolver: CallerResolver, identi
     """X5-3, X5-4, X5-7."""
     with pytest.raises(UnauthenticatedError):
         await resolver.resolve(with_certificate(identity), None)
+
+
+INTERMEDIATE = make_identity("issuing", issuer=FACADE_CA, authority=True)
+HUB_INTERMEDIATE = make_identity("issuing", issuer=HUB_CA, authority=True)
+
+
+async def test_a_certificate_by_an_intermediate_is_believed_as_its_root(resolver: CallerResolver) -> None:
+    """X5-8."""
+    facade = with_certificate(make_identity(NAME, issuer=INTERMEDIATE), INTERMEDIATE)
+    assert resolver.is_facade(facade)
+    assert await resolver.resolve(facade, ASSERTED) == CAROL
+    user = await resolver.resolve(
+        with_certificate(make_identity("dora", issuer=HUB_INTERMEDIATE), HUB_INTERMEDIATE), None
+    )
+    assert user.username == "dora"
+    assert not resolver.is_facade(with_certificate(make_identity(NAME, issuer=HUB_INTERMEDIATE), HUB_INTERMEDIATE))
+
+
+@pytest.mark.parametrize(
+    ("issuer", "chain"),
+    [
+        (INTERMEDIATE, ()),
+        (INTERMEDIATE, (HUB_INTERMEDIATE,)),
+        (old := make_identity("issuing", issuer=FACADE_CA, authority=True, expired=True), (old,)),
+        (leaf := make_identity(NAME, issuer=FACADE_CA), (leaf,)),
+        (
+            servers := make_identity(
+                "issuing", issuer=FACADE_CA, authority=True, usages=(ExtendedKeyUsageOID.SERVER_AUTH,)
+            ),
+            (servers,),
+        ),
+    ],
+    ids=["not sent", "another's of the same name", "expired", "no authority", "for servers only"],
+)
+async def test_an_intermediate_that_is_missing_or_unfit_proves_nothing(
+    resolver: CallerResolver, issuer: Identity, chain: tuple[Identity, ...]
+) -> None:
+    """X5-8."""
+    assert not resolver.is_facade(with_certificate(make_identity(NAME, issuer=issuer), *chain))
+
+
+async def test_an_intermediate_that_expires_ends_what_it_vouched_for(ca_file: Path) -> None:
+    """X5-8."""
+    now = [time.time()]
+    short = make_identity("issuing", issuer=FACADE_CA, authority=True, days=1)
+    resolver = CallerResolver(
+        ServingSettings(facade_ca_file=str(ca_file)),
+        trust=TrustAnchors,
+        tokens=FakeTokens(),
+        wall_clock=lambda: now[0],
+    )
+    context = with_certificate(make_identity(NAME, issuer=short), short)
+    assert resolver.is_facade(context)
+    now[0] += 2 * 86_400
+    assert not resolver.is_facade(context)
 
 
 async def test_a_certificate_ends_on_an_open_connection(ca_file: Path) -> None:

@@ -53,8 +53,9 @@ def authenticator(hub: HubIdentities, tokens: Tokens) -> Authenticator:
     return made
 
 
-def shown(identity: Identity) -> PeerCertificate:
-    return PeerCertificate(identity.certificate.public_bytes(serialization.Encoding.DER))
+def shown(identity: Identity, *chain: Identity) -> PeerCertificate:
+    leaf, *others = (one.certificate.public_bytes(serialization.Encoding.DER) for one in (identity, *chain))
+    return PeerCertificate(leaf, others)
 
 
 async def test_the_front_proxy_s_word_is_believed(authenticator: Authenticator, hub: HubIdentities) -> None:
@@ -155,6 +156,53 @@ async def test_a_certificate_that_expires_counts_no_more_on_open_connections_x5_
     for moment in (certificate._not_after + 1, certificate._not_before - 1):
         monkeypatch.setattr("time.time", lambda moment=moment: moment)
         assert not authenticator.is_front_proxy(certificate)
+
+
+async def test_a_certificate_by_an_intermediate_is_believed_as_its_root(
+    authenticator: Authenticator, hub: HubIdentities
+) -> None:
+    """X5-8."""
+    issuing = make_identity("issuing", issuer=hub.front_proxy_ca, authority=True)
+    higher = make_identity("higher", issuer=hub.client_ca, authority=True)
+    lower = make_identity("lower", issuer=higher, authority=True)
+    front_proxy = shown(make_identity("front-proxy-client", issuer=issuing), issuing)
+    assert (await authenticator.authenticate(MASTERS, front_proxy)).username == "alice"
+    user = await authenticator.authenticate(MASTERS, shown(make_identity("jane", issuer=lower), lower, higher))
+    assert user.username == "jane"
+    assert not authenticator.is_front_proxy(shown(make_identity("front-proxy-client", issuer=higher), higher))
+
+
+@pytest.mark.parametrize("kind", ["not sent", "expired", "no authority", "for servers only"])
+async def test_an_intermediate_that_is_missing_or_unfit_proves_nothing(
+    authenticator: Authenticator, hub: HubIdentities, kind: str
+) -> None:
+    """X5-8."""
+    root = hub.front_proxy_ca
+    issuing = {
+        "not sent": make_identity("issuing", issuer=root, authority=True),
+        "expired": make_identity("issuing", issuer=root, authority=True, expired=True),
+        "no authority": make_identity("issuing", issuer=root),
+        "for servers only": make_identity(
+            "issuing", issuer=root, authority=True, usages=(ExtendedKeyUsageOID.SERVER_AUTH,)
+        ),
+    }[kind]
+    leaf = make_identity("front-proxy-client", issuer=issuing)
+    certificate = shown(leaf) if kind == "not sent" else shown(leaf, issuing)
+    assert not authenticator.is_front_proxy(certificate)
+    with pytest.raises(CoreError):
+        await authenticator.authenticate(MASTERS, certificate)
+
+
+async def test_an_intermediate_that_expires_ends_what_it_vouched_for(
+    authenticator: Authenticator, hub: HubIdentities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X5-8."""
+    issuing = make_identity("issuing", issuer=hub.front_proxy_ca, authority=True, days=1)
+    certificate = shown(make_identity("front-proxy-client", issuer=issuing), issuing)
+    assert authenticator.is_front_proxy(certificate)
+    later = issuing.certificate.not_valid_after_utc.timestamp() + 1
+    monkeypatch.setattr("time.time", lambda: later)
+    assert not authenticator.is_front_proxy(certificate)
 
 
 TOKEN_CASES = [

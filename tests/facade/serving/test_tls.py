@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,22 @@ class Handshaker:
             return seen.decode().strip(), server
         finally:
             writer.transport.abort()
+
+    async def resume(self, tls: ssl.SSLContext, session: Any) -> tuple[Any, bool]:
+        """Make a handshake with a session to resume; returns the session afterwards, and whether it was resumed.
+
+        On a socket of its own, because an event loop's client resumes nothing.
+        """
+
+        def shake() -> tuple[Any, bool]:
+            with (
+                socket.create_connection(("127.0.0.1", self._port), timeout=10) as sock,
+                tls.wrap_socket(sock, session=session) as secured,
+            ):
+                assert secured.recv(100).endswith(b"\n")
+                return secured.session, bool(secured.session_reused)
+
+        return await asyncio.get_running_loop().run_in_executor(None, shake)
 
 
 def on_loop(factory: Any, serving: ServingContext, scenario: Callable[[Handshaker], Awaitable[None]]) -> None:
@@ -224,13 +241,73 @@ def test_no_ticket_is_given_and_tls_1_3_resumes_nothing(
             assert not in_memory(tls, context.listening, session).session_reused
 
 
+@pytest.mark.parametrize("factory", LOOPS)
+def test_a_tls_1_2_session_is_not_resumed_once_the_trust_has_changed(
+    context: ServingContext, identities: HubIdentities, tmp_path: Path, factory: Any
+) -> None:
+    """OpenSSL keeps sessions of TLS 1.2 by their id; a client of a withdrawn CA must not come back by one (F10)."""
+    tls = client_tls(identities.serving_ca, identities.front_proxy, tmp_path)
+    tls.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    async def scenario(server: Handshaker) -> None:
+        assert server.serving.trust(identities.front_proxy_ca.certificate_pem)
+        session, resumed = await server.resume(tls, None)
+        assert (session is not None, resumed) == (True, False)
+        assert (await server.resume(tls, session))[1]  # else this proves nothing
+        assert server.serving.trust(identities.client_ca.certificate_pem)
+        with pytest.raises(REFUSED):
+            await server.resume(tls, session)
+
+    on_loop(factory, context, scenario)
+
+
+def test_a_fault_of_the_files_is_told_until_it_is_mended(
+    context: ServingContext, identities: HubIdentities, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert context.fault == ""
+    (tmp_path / "serving.key").write_bytes(b"junk")
+    for _ in range(3):
+        context.reload_if_changed()
+    assert "cannot be used" in context.fault
+    assert caplog.text.count("cannot be used") == 1
+    (tmp_path / "serving.key").unlink()
+    context.reload_if_changed()
+    assert "cannot be read" in context.fault
+    renewed(identities, tmp_path)
+    assert context.reload_if_changed()
+    assert context.fault == ""
+
+
+@pytest.mark.parametrize("factory", LOOPS)
+def test_a_certificate_by_an_intermediate_is_accepted_and_an_expired_intermediate_is_not_x5_8(
+    context: ServingContext, identities: HubIdentities, tmp_path: Path, factory: Any
+) -> None:
+    """X5-8."""
+    good = make_identity("issuing", issuer=identities.client_ca, authority=True)
+    old = make_identity("issuing", issuer=identities.client_ca, authority=True, expired=True)
+
+    async def scenario(server: Handshaker) -> None:
+        server.serving.trust(identities.client_ca.certificate_pem)
+        user = make_identity("jane", issuer=good)
+        assert (await server.shake(client_tls(identities.serving_ca, user, tmp_path, chain=(good,))))[0] == "jane"
+        for chain, issuer in (((), good), ((old,), old)):
+            stranger = make_identity("joe", issuer=issuer)
+            with pytest.raises(REFUSED):
+                await server.shake(client_tls(identities.serving_ca, stranger, tmp_path, chain=chain))
+        # The intermediate itself may be what is trusted, as Go has it.
+        server.serving.trust(good.certificate_pem)
+        assert (await server.shake(client_tls(identities.serving_ca, user, tmp_path)))[0] == "jane"
+
+    on_loop(factory, context, scenario)
+
+
 def test_only_http_1_1_over_tls_1_2_or_newer_is_offered(
     context: ServingContext, identities: HubIdentities, tmp_path: Path
 ) -> None:
     tls = client_tls(identities.serving_ca, None, tmp_path)
     tls.set_alpn_protocols(["h2", "http/1.1"])
     assert in_memory(tls, context.listening).selected_alpn_protocol() == "http/1.1"
-    assert context.listening.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context._current.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
 def in_memory(client: ssl.SSLContext, server: ssl.SSLContext, session: Any = None) -> ssl.SSLObject:

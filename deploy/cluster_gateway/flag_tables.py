@@ -72,13 +72,6 @@ _HTTPS = (
         help="How long to keep serving after SIGTERM has turned readiness red.",
     ),
 )
-_TOKEN_TTL = Flag(
-    name="authentication-token-webhook-cache-ttl",
-    kind=Kind.DURATION,
-    group=_REVIEWS,
-    default="10s",
-    help="How long the user of a bearer token is believed.",
-)
 _HUB_FLAGS = (
     Flag(
         name="kubeconfig",
@@ -106,7 +99,13 @@ _HUB_FLAGS = (
         help="Namespace of the Secrets that register clusters.",
     ),
     Flag(name="user-agent", kind=Kind.STRING, group=_HUB, help="User-Agent of requests to the hub."),
-    _TOKEN_TTL,
+    Flag(
+        name="authentication-token-webhook-cache-ttl",
+        kind=Kind.DURATION,
+        group=_REVIEWS,
+        default="10s",
+        help="How long the user of a bearer token is believed.",
+    ),
     Flag(
         name="authorization-webhook-cache-authorized-ttl",
         kind=Kind.DURATION,
@@ -332,7 +331,6 @@ CORE_FLAGS = (
 
 FACADE_FLAGS = (
     *_HTTPS,
-    _TOKEN_TTL,
     Flag(
         name="core-target",
         kind=Kind.STRING,

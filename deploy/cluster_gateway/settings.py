@@ -215,10 +215,7 @@ def _facade_serving(flags: ParsedFlags) -> FacadeServingSettings:
 
 
 def _authorization(flags: ParsedFlags) -> AuthorizationSettings:
-    return AuthorizationSettings(
-        always_allow_paths=flags.strings("authorization-always-allow-paths"),
-        token_cache_seconds=_span(flags, "authentication-token-webhook-cache-ttl"),
-    )
+    return AuthorizationSettings(always_allow_paths=flags.strings("authorization-always-allow-paths"))
 
 
 def _require(flags: ParsedFlags, what: str, *names: str) -> None:

@@ -85,7 +85,7 @@ class _Facade:
     def __init__(self, settings: FacadeSettings, core: CoreClient) -> None:
         self._settings = settings
         self._stopping = False
-        access = CoreAccess(core, settings.authorization.token_cache_seconds)
+        access = CoreAccess(core)
         self._authenticator = Authenticator(access)
         self._tls = ServingContext(settings.serving.certificate_file, settings.serving.private_key_file)
         self.readiness = CoreReadiness(core)

@@ -45,15 +45,14 @@ _CACHED_TOKENS: Final = 4096
 class CoreAccess:
     """Asks the cores; every failure is a CoreError."""
 
-    def __init__(self, core: CoreClient, token_cache_seconds: float) -> None:
+    def __init__(self, core: CoreClient) -> None:
         self._core = core
-        self._token_cache_seconds = token_cache_seconds
         self._tokens: OrderedDict[bytes, tuple[float, UserInfo | None]] = OrderedDict()
 
     async def review(self, token: str) -> UserInfo | None:
         """Return a bearer token's user, None when the hub does not accept it.
 
-        An answer is believed for a while; the token itself is never kept.
+        An answer is believed for as long as the core says; the token itself is never kept.
         """
         digest = hashlib.sha256(token.encode()).digest()
         now = asyncio.get_running_loop().time()
@@ -65,7 +64,8 @@ class CoreAccess:
         except grpc.aio.AioRpcError as error:
             raise CoreError.from_rpc_error(error) from error
         user = response.user if response.HasField("user") else None
-        self._tokens[digest] = (now + self._token_cache_seconds, user)
+        # Counted from before the question, so that its way here is not added to the core's time.
+        self._tokens[digest] = (now + response.believed_for.ToMilliseconds() / 1000, user)
         if len(self._tokens) > _CACHED_TOKENS:
             self._tokens.popitem(last=False)
         return user

@@ -53,8 +53,6 @@ class AuthorizationSettings:
 
     always_allow_paths: tuple[str, ...] = ("/healthz", "/readyz", "/livez")
     """Exact paths, or prefixes that end in "*"; defaults are kube-apiserver's delegated ones."""
-    token_cache_seconds: float = 10.0
-    """How long the user of a bearer token is believed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,7 @@ def test_wired_flags_reach_their_settings() -> None:
     assert (hub.user_agent, hub.copy_health, hub.allow_insecure_endpoints) == ("me", True, True)
     reviews = settings.core.reviews
     assert (reviews.allowed_ttl_seconds, reviews.denied_ttl_seconds, reviews.token_ttl_seconds) == (1, 2, 3)
-    assert settings.facade.authorization == AuthorizationSettings(token_cache_seconds=3.0)
+    assert settings.facade.authorization == AuthorizationSettings()
     serving = settings.facade.serving
     assert (serving.shutdown_delay_seconds, serving.grace_seconds, serving.bind_address) == (
         4,

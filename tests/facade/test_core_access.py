@@ -35,10 +35,13 @@ async def client(core: FakeCore) -> AsyncIterator[CoreClient]:
         yield made
 
 
-async def test_an_answer_about_a_token_is_believed_for_its_time_only(core: FakeCore, client: CoreClient) -> None:
+async def test_an_answer_about_a_token_is_believed_for_as_long_as_the_core_says(
+    core: FakeCore, client: CoreClient
+) -> None:
     core.tokens["good"] = UserInfo(username="robot")
-    remembering, forgetting = CoreAccess(client, 60.0), CoreAccess(client, 0.0)
-    for access, reviews in ((remembering, 2), (forgetting, 4)):
+    for seconds, reviews in ((60, 2), (0, 4)):
+        access = CoreAccess(client)
+        core.believed_seconds = seconds
         core.token_reviews = 0
         for token, user in (("good", UserInfo(username="robot")), ("bad", None)) * 2:
             assert await access.review(token) == user
@@ -47,7 +50,7 @@ async def test_an_answer_about_a_token_is_believed_for_its_time_only(core: FakeC
 
 async def test_a_failed_review_is_not_remembered_and_names_no_token(core: FakeCore, client: CoreClient) -> None:
     core.tokens["s3cr3t"] = UserInfo(username="robot")
-    access = CoreAccess(client, 60.0)
+    access = CoreAccess(client)
     core.access_failure = grpc.StatusCode.UNAVAILABLE
     with pytest.raises(CoreError) as failed:
         await access.review("s3cr3t")
@@ -62,7 +65,7 @@ async def test_remembered_tokens_are_bounded(
     core: FakeCore, client: CoreClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(core_access, "_CACHED_TOKENS", 2)
-    access = CoreAccess(client, 60.0)
+    access = CoreAccess(client)
     for number in range(5):
         await access.review(str(number))
     assert len(access._tokens) == 2
@@ -76,7 +79,7 @@ async def test_remembered_tokens_are_bounded(
 async def test_a_question_carries_user_and_attributes(
     core: FakeCore, client: CoreClient, attributes: ResourceAttributes | NonResourceAttributes
 ) -> None:
-    decision = await CoreAccess(client, 1.0).authorize(UserInfo(username="a"), attributes)
+    decision = await CoreAccess(client).authorize(UserInfo(username="a"), attributes)
     assert decision.allowed
     (asked,) = core.questions
     assert asked.user.username == "a"

@@ -56,6 +56,9 @@ class FakeTokens:
     async def authenticate(self, token: str) -> UserInfo | None:
         return self.users.get(token)
 
+    async def review(self, token: str) -> tuple[UserInfo | None, float]:
+        return self.users.get(token), 2.5
+
 
 @dataclass(slots=True)
 class FakeHealth:

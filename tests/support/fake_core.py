@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
+from google.protobuf import duration_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from clustergateway.access.v1 import access_service_pb2, access_service_pb2_grpc
@@ -130,6 +131,7 @@ class FakeCore(access_service_pb2_grpc.AccessServiceServicer, routing_service_pb
         impersonations: Every Impersonate request.
         impersonated: The user that Impersonate answers.
         token_reviews: How often Authenticate was asked.
+        believed_seconds: How long its answers may be believed.
         conditions: What GetReadiness answers.
     """
 
@@ -142,6 +144,7 @@ class FakeCore(access_service_pb2_grpc.AccessServiceServicer, routing_service_pb
         self.impersonations: list[access_service_pb2.ImpersonateRequest] = []
         self.impersonated: Any = None
         self.token_reviews = 0
+        self.believed_seconds = 60
         self.conditions: list[access_service_pb2.Condition] = []
         self.access_failure: grpc.StatusCode | None = None
         self._trust: access_service_pb2.WatchTrustResponse | None = None
@@ -205,7 +208,8 @@ class FakeCore(access_service_pb2_grpc.AccessServiceServicer, routing_service_pb
     async def Authenticate(self, request: Any, context: Any) -> access_service_pb2.AuthenticateResponse:  # noqa: N802
         self.token_reviews += 1
         await self._fail_if_told(context)
-        return access_service_pb2.AuthenticateResponse(user=self.tokens.get(request.token))
+        believed_for = duration_pb2.Duration(seconds=self.believed_seconds)
+        return access_service_pb2.AuthenticateResponse(user=self.tokens.get(request.token), believed_for=believed_for)
 
     async def Authorize(self, request: Any, context: Any) -> access_service_pb2.AuthorizeResponse:  # noqa: N802
         self.questions.append(request)

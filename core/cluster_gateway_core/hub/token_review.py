@@ -31,6 +31,8 @@ _PATH: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
 @dataclass(frozen=True, slots=True)
 class _Answer:
     user: UserInfo | None
+    expiry_seconds: float
+    """Until when it is believed, by the reviewer's clock."""
 
 
 class TokenReviewer:
@@ -47,6 +49,7 @@ class TokenReviewer:
         self._client = client
         self._settings = settings
         self._timeout_seconds = timeout_seconds
+        self._clock = clock
         self._faults = FaultReport(_LOGGER, "token reviews", clock=clock)
         self._cache: ReviewCache[bytes, _Answer] = ReviewCache(
             capacity=settings.capacity, name="token review", clock=clock
@@ -77,11 +80,16 @@ class TokenReviewer:
         Raises:
             HubUnavailableError: The hub could not be asked.
         """
+        user, _ = await self.review(token)
+        return user
+
+    async def review(self, token: str) -> tuple[UserInfo | None, float]:
+        """As `authenticate`; returns also for how many seconds more the answer may be believed."""
         if not token:
-            return None
+            return None, 0.0
         key = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         answer = await self._cache.ask(key, lambda: self._ask(token), lambda _: self._settings.token_ttl_seconds)
-        return answer.user
+        return answer.user, max(answer.expiry_seconds - self._clock(), 0.0)
 
     async def _ask(self, token: str) -> _Answer:
         body = {
@@ -103,7 +111,7 @@ class TokenReviewer:
                 retry_after_seconds=None if refused else 1.0,
             ) from error
         self._faults.clear()
-        return _Answer(parse_user(review))
+        return _Answer(parse_user(review), self._clock() + self._settings.token_ttl_seconds)
 
 
 def parse_user(review: Mapping[str, Any]) -> UserInfo | None:

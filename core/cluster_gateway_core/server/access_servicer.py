@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
+from google.protobuf import duration_pb2
+
 from cluster_gateway_core.errors import GatewayError, InvalidRequestError
 from cluster_gateway_core.identity.impersonator import Impersonator
 from cluster_gateway_core.model.attributes import NonResourceAttributes, ResourceAttributes
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from cluster_gateway_core.model.condition import Condition
     from cluster_gateway_core.model.trust import TrustAnchors
     from cluster_gateway_core.model.user import UserInfo
-    from cluster_gateway_core.server.caller import CallerResolver, TokenAuthenticator
+    from cluster_gateway_core.server.caller import CallerResolver
 
 
 class Reviewer(Protocol):
@@ -34,6 +36,14 @@ class Reviewer(Protocol):
     @abstractmethod
     async def require(self, user: UserInfo, attributes: Attributes) -> None:
         """Pass when the user may; AccessDeniedError when not, HubUnavailableError when the hub cannot be asked."""
+
+
+class TokenReviews(Protocol):
+    """Knows whose token it is, and for how long; `hub.token_review.TokenReviewer` does."""
+
+    @abstractmethod
+    async def review(self, token: str) -> tuple[UserInfo | None, float]:
+        """Return a token's user, None when it is not accepted, and how many seconds that may be believed."""
 
 
 class TrustSource(Protocol):
@@ -52,7 +62,7 @@ class AccessServicer(access_service_pb2_grpc.AccessServiceServicer):
         *,
         callers: CallerResolver,
         trust: TrustSource,
-        tokens: TokenAuthenticator,
+        tokens: TokenReviews,
         reviewer: Reviewer,
         conditions: Callable[[], Sequence[Condition]],
     ) -> None:
@@ -85,10 +95,14 @@ class AccessServicer(access_service_pb2_grpc.AccessServiceServicer):
         """Say whose bearer token it is."""
         try:
             self._callers.require_facade(context)
-            user = await self._tokens.authenticate(request.token)
+            user, seconds = await self._tokens.review(request.token)
         except GatewayError as error:
             await abort_with(context, error)
-        return access_service_pb2.AuthenticateResponse(user=render_user_info(user) if user else None)
+        believed_for = duration_pb2.Duration()
+        believed_for.FromMilliseconds(int(seconds * 1000))
+        return access_service_pb2.AuthenticateResponse(
+            user=render_user_info(user) if user else None, believed_for=believed_for
+        )
 
     async def Authorize(  # noqa: N802
         self,

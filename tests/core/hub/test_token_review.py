@@ -37,6 +37,18 @@ async def test_an_answer_is_kept(hub: FakeHub, reviewer: TokenReviewer, answer: 
     assert [received.body["spec"]["token"] for received in hub.received] == ["canary"]
 
 
+async def test_what_is_left_of_an_answer_s_time_is_told(hub: FakeHub, client: HubClient) -> None:
+    """A cache behind this one must not begin anew: a withdrawn token is believed for one time-to-live in all."""
+    now = [100.0]
+    async with TokenReviewer(client, ReviewSettings(token_ttl_seconds=10), clock=lambda: now[0]) as reviewer:
+        hub.script("POST", KNOWN, UNKNOWN)
+        assert await reviewer.review("canary") == (BOB, 10.0)
+        now[0] += 7.5
+        assert await reviewer.review("canary") == (BOB, 2.5)
+        now[0] += 2.5
+        assert await reviewer.review("canary") == (None, 10.0)
+
+
 @pytest.mark.parametrize(
     "status",
     [

@@ -67,6 +67,7 @@ async def test_authenticates_a_token(services: CoreServices, stub: access_servic
     good = await stub.Authenticate(access_service_pb2.AuthenticateRequest(token="good"), timeout=5)
     bad = await stub.Authenticate(access_service_pb2.AuthenticateRequest(token="bad"), timeout=5)
     assert good.user == BOB_MESSAGE
+    assert good.believed_for.ToMilliseconds() == 2500
     assert not bad.HasField("user")
 
 

@@ -23,45 +23,46 @@ _sym_db = _symbol_database.Default()
 
 
 from clustergateway.access.v1 import user_info_pb2 as clustergateway_dot_access_dot_v1_dot_user__info__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-clustergateway/access/v1/access_service.proto\x12\x18\x63lustergateway.access.v1\x1a(clustergateway/access/v1/user_info.proto\"\x13\n\x11WatchTrustRequest\"\x84\x01\n\x12WatchTrustResponse\x12J\n\x0b\x66ront_proxy\x18\x01 \x01(\x0b\x32).clustergateway.access.v1.FrontProxyTrustR\nfrontProxy\x12\"\n\rclient_ca_pem\x18\x02 \x01(\x0cR\x0b\x63lientCaPem\"\xf2\x01\n\x0f\x46rontProxyTrust\x12\x15\n\x06\x63\x61_pem\x18\x01 \x01(\x0cR\x05\x63\x61Pem\x12#\n\rallowed_names\x18\x02 \x03(\tR\x0c\x61llowedNames\x12)\n\x10username_headers\x18\x03 \x03(\tR\x0fusernameHeaders\x12\x1f\n\x0buid_headers\x18\x04 \x03(\tR\nuidHeaders\x12#\n\rgroup_headers\x18\x05 \x03(\tR\x0cgroupHeaders\x12\x32\n\x15\x65xtra_header_prefixes\x18\x06 \x03(\tR\x13\x65xtraHeaderPrefixes\"+\n\x13\x41uthenticateRequest\x12\x14\n\x05token\x18\x01 \x01(\tR\x05token\"N\n\x14\x41uthenticateResponse\x12\x36\n\x04user\x18\x01 \x01(\x0b\x32\".clustergateway.access.v1.UserInfoR\x04user\"\xfa\x01\n\x10\x41uthorizeRequest\x12\x36\n\x04user\x18\x01 \x01(\x0b\x32\".clustergateway.access.v1.UserInfoR\x04user\x12J\n\x08resource\x18\x02 \x01(\x0b\x32,.clustergateway.access.v1.ResourceAttributesH\x00R\x08resource\x12T\n\x0cnon_resource\x18\x03 \x01(\x0b\x32/.clustergateway.access.v1.NonResourceAttributesH\x00R\x0bnonResourceB\x0c\n\nattributes\"\xc8\x01\n\x12ResourceAttributes\x12\x12\n\x04verb\x18\x01 \x01(\tR\x04verb\x12\x14\n\x05group\x18\x02 \x01(\tR\x05group\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12\x1a\n\x08resource\x18\x04 \x01(\tR\x08resource\x12 \n\x0bsubresource\x18\x05 \x01(\tR\x0bsubresource\x12\x12\n\x04name\x18\x06 \x01(\tR\x04name\x12\x1c\n\tnamespace\x18\x07 \x01(\tR\tnamespace\"?\n\x15NonResourceAttributes\x12\x12\n\x04verb\x18\x01 \x01(\tR\x04verb\x12\x12\n\x04path\x18\x02 \x01(\tR\x04path\"E\n\x11\x41uthorizeResponse\x12\x18\n\x07\x61llowed\x18\x01 \x01(\x08R\x07\x61llowed\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\"\x95\x01\n\x12ImpersonateRequest\x12\x36\n\x04user\x18\x01 \x01(\x0b\x32\".clustergateway.access.v1.UserInfoR\x04user\x12G\n\x07headers\x18\x02 \x03(\x0b\x32-.clustergateway.access.v1.ImpersonationHeaderR\x07headers\"?\n\x13ImpersonationHeader\x12\x12\n\x04name\x18\x01 \x01(\x0cR\x04name\x12\x14\n\x05value\x18\x02 \x01(\x0cR\x05value\"M\n\x13ImpersonateResponse\x12\x36\n\x04user\x18\x01 \x01(\x0b\x32\".clustergateway.access.v1.UserInfoR\x04user\"\x15\n\x13GetReadinessRequest\"[\n\x14GetReadinessResponse\x12\x43\n\nconditions\x18\x01 \x03(\x0b\x32#.clustergateway.access.v1.ConditionR\nconditions\"M\n\tCondition\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05ready\x18\x02 \x01(\x08R\x05ready\x12\x16\n\x06\x64\x65tail\x18\x03 \x01(\tR\x06\x64\x65tail2\xaa\x04\n\rAccessService\x12i\n\nWatchTrust\x12+.clustergateway.access.v1.WatchTrustRequest\x1a,.clustergateway.access.v1.WatchTrustResponse0\x01\x12m\n\x0c\x41uthenticate\x12-.clustergateway.access.v1.AuthenticateRequest\x1a..clustergateway.access.v1.AuthenticateResponse\x12\x64\n\tAuthorize\x12*.clustergateway.access.v1.AuthorizeRequest\x1a+.clustergateway.access.v1.AuthorizeResponse\x12j\n\x0bImpersonate\x12,.clustergateway.access.v1.ImpersonateRequest\x1a-.clustergateway.access.v1.ImpersonateResponse\x12m\n\x0cGetReadiness\x12-.clustergateway.access.v1.GetReadinessRequest\x1a..clustergateway.access.v1.GetReadinessResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-clustergateway/access/v1/access_service.proto\x12\x18\x63lustergateway.access.v1\x1a(clustergateway/access/v1/user_info.proto\x1a\x1egoogle/protobuf/duration.proto\"\x13\n\x11WatchTrustRequest\"\x84\x01\n\x12WatchTrustResponse\x12J\n\x0b\x66ront_proxy\x18\x01 \x01(\x0b\x32).clustergateway.access.v1.FrontProxyTrustR\nfrontProxy\x12\"\n\rclient_ca_pem\x18\x02 \x01(\x0cR\x0b\x63lientCaPem\"\xf2\x01\n\x0f\x46rontProxyTrust\x12\x15\n\x06\x63\x61_pem\x18\x01 \x01(\x0cR\x05\x63\x61Pem\x12#\n\rallowed_names\x18\x02 \x03(\tR\x0c\x61llowedNames\x12)\n\x10username_headers\x18\x03 \x03(\tR\x0fusernameHeaders\x12\x1f\n\x0buid_headers\x18\x04 \x03(\tR\nuidHeaders\x12#\n\rgroup_headers\x18\x05 \x03(\tR\x0cgroupHeaders\x12\x32\n\x15\x65xtra_header_prefixes\x18\x06 \x03(\tR\x13\x65xtraHeaderPrefixes\"+\n\x13\x41uthenticateRequest\x12\x14\n\x05token\x18\x01 \x01(\tR\x05token\"\x8c\x01\n\x14\x41uthenticateResponse\x12\x36\n\x04user\x18\x01 \x01(\x0b\x32\".clustergateway.access.v1.UserInfoR\x04user\x12<\n\x0c\x62\x65lieved_for\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0b\x62\x65lievedFor\"\xfa\x01\n\x10\x41uthorizeRequest\x12\x36\n\x04user\x18\x01 \x01(\x0b\x32\".clustergateway.access.v1.UserInfoR\x04user\x12J\n\x08resource\x18\x02 \x01(\x0b\x32,.clustergateway.access.v1.ResourceAttributesH\x00R\x08resource\x12T\n\x0cnon_resource\x18\x03 \x01(\x0b\x32/.clustergateway.access.v1.NonResourceAttributesH\x00R\x0bnonResourceB\x0c\n\nattributes\"\xc8\x01\n\x12ResourceAttributes\x12\x12\n\x04verb\x18\x01 \x01(\tR\x04verb\x12\x14\n\x05group\x18\x02 \x01(\tR\x05group\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12\x1a\n\x08resource\x18\x04 \x01(\tR\x08resource\x12 \n\x0bsubresource\x18\x05 \x01(\tR\x0bsubresource\x12\x12\n\x04name\x18\x06 \x01(\tR\x04name\x12\x1c\n\tnamespace\x18\x07 \x01(\tR\tnamespace\"?\n\x15NonResourceAttributes\x12\x12\n\x04verb\x18\x01 \x01(\tR\x04verb\x12\x12\n\x04path\x18\x02 \x01(\tR\x04path\"E\n\x11\x41uthorizeResponse\x12\x18\n\x07\x61llowed\x18\x01 \x01(\x08R\x07\x61llowed\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\"\x95\x01\n\x12ImpersonateRequest\x12\x36\n\x04user\x18\x01 \x01(\x0b\x32\".clustergateway.access.v1.UserInfoR\x04user\x12G\n\x07headers\x18\x02 \x03(\x0b\x32-.clustergateway.access.v1.ImpersonationHeaderR\x07headers\"?\n\x13ImpersonationHeader\x12\x12\n\x04name\x18\x01 \x01(\x0cR\x04name\x12\x14\n\x05value\x18\x02 \x01(\x0cR\x05value\"M\n\x13ImpersonateResponse\x12\x36\n\x04user\x18\x01 \x01(\x0b\x32\".clustergateway.access.v1.UserInfoR\x04user\"\x15\n\x13GetReadinessRequest\"[\n\x14GetReadinessResponse\x12\x43\n\nconditions\x18\x01 \x03(\x0b\x32#.clustergateway.access.v1.ConditionR\nconditions\"M\n\tCondition\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05ready\x18\x02 \x01(\x08R\x05ready\x12\x16\n\x06\x64\x65tail\x18\x03 \x01(\tR\x06\x64\x65tail2\xaa\x04\n\rAccessService\x12i\n\nWatchTrust\x12+.clustergateway.access.v1.WatchTrustRequest\x1a,.clustergateway.access.v1.WatchTrustResponse0\x01\x12m\n\x0c\x41uthenticate\x12-.clustergateway.access.v1.AuthenticateRequest\x1a..clustergateway.access.v1.AuthenticateResponse\x12\x64\n\tAuthorize\x12*.clustergateway.access.v1.AuthorizeRequest\x1a+.clustergateway.access.v1.AuthorizeResponse\x12j\n\x0bImpersonate\x12,.clustergateway.access.v1.ImpersonateRequest\x1a-.clustergateway.access.v1.ImpersonateResponse\x12m\n\x0cGetReadiness\x12-.clustergateway.access.v1.GetReadinessRequest\x1a..clustergateway.access.v1.GetReadinessResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'clustergateway.access.v1.access_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WATCHTRUSTREQUEST']._serialized_start=117
-  _globals['_WATCHTRUSTREQUEST']._serialized_end=136
-  _globals['_WATCHTRUSTRESPONSE']._serialized_start=139
-  _globals['_WATCHTRUSTRESPONSE']._serialized_end=271
-  _globals['_FRONTPROXYTRUST']._serialized_start=274
-  _globals['_FRONTPROXYTRUST']._serialized_end=516
-  _globals['_AUTHENTICATEREQUEST']._serialized_start=518
-  _globals['_AUTHENTICATEREQUEST']._serialized_end=561
-  _globals['_AUTHENTICATERESPONSE']._serialized_start=563
-  _globals['_AUTHENTICATERESPONSE']._serialized_end=641
-  _globals['_AUTHORIZEREQUEST']._serialized_start=644
-  _globals['_AUTHORIZEREQUEST']._serialized_end=894
-  _globals['_RESOURCEATTRIBUTES']._serialized_start=897
-  _globals['_RESOURCEATTRIBUTES']._serialized_end=1097
-  _globals['_NONRESOURCEATTRIBUTES']._serialized_start=1099
-  _globals['_NONRESOURCEATTRIBUTES']._serialized_end=1162
-  _globals['_AUTHORIZERESPONSE']._serialized_start=1164
-  _globals['_AUTHORIZERESPONSE']._serialized_end=1233
-  _globals['_IMPERSONATEREQUEST']._serialized_start=1236
-  _globals['_IMPERSONATEREQUEST']._serialized_end=1385
-  _globals['_IMPERSONATIONHEADER']._serialized_start=1387
-  _globals['_IMPERSONATIONHEADER']._serialized_end=1450
-  _globals['_IMPERSONATERESPONSE']._serialized_start=1452
-  _globals['_IMPERSONATERESPONSE']._serialized_end=1529
-  _globals['_GETREADINESSREQUEST']._serialized_start=1531
-  _globals['_GETREADINESSREQUEST']._serialized_end=1552
-  _globals['_GETREADINESSRESPONSE']._serialized_start=1554
-  _globals['_GETREADINESSRESPONSE']._serialized_end=1645
-  _globals['_CONDITION']._serialized_start=1647
-  _globals['_CONDITION']._serialized_end=1724
-  _globals['_ACCESSSERVICE']._serialized_start=1727
-  _globals['_ACCESSSERVICE']._serialized_end=2281
+  _globals['_WATCHTRUSTREQUEST']._serialized_start=149
+  _globals['_WATCHTRUSTREQUEST']._serialized_end=168
+  _globals['_WATCHTRUSTRESPONSE']._serialized_start=171
+  _globals['_WATCHTRUSTRESPONSE']._serialized_end=303
+  _globals['_FRONTPROXYTRUST']._serialized_start=306
+  _globals['_FRONTPROXYTRUST']._serialized_end=548
+  _globals['_AUTHENTICATEREQUEST']._serialized_start=550
+  _globals['_AUTHENTICATEREQUEST']._serialized_end=593
+  _globals['_AUTHENTICATERESPONSE']._serialized_start=596
+  _globals['_AUTHENTICATERESPONSE']._serialized_end=736
+  _globals['_AUTHORIZEREQUEST']._serialized_start=739
+  _globals['_AUTHORIZEREQUEST']._serialized_end=989
+  _globals['_RESOURCEATTRIBUTES']._serialized_start=992
+  _globals['_RESOURCEATTRIBUTES']._serialized_end=1192
+  _globals['_NONRESOURCEATTRIBUTES']._serialized_start=1194
+  _globals['_NONRESOURCEATTRIBUTES']._serialized_end=1257
+  _globals['_AUTHORIZERESPONSE']._serialized_start=1259
+  _globals['_AUTHORIZERESPONSE']._serialized_end=1328
+  _globals['_IMPERSONATEREQUEST']._serialized_start=1331
+  _globals['_IMPERSONATEREQUEST']._serialized_end=1480
+  _globals['_IMPERSONATIONHEADER']._serialized_start=1482
+  _globals['_IMPERSONATIONHEADER']._serialized_end=1545
+  _globals['_IMPERSONATERESPONSE']._serialized_start=1547
+  _globals['_IMPERSONATERESPONSE']._serialized_end=1624
+  _globals['_GETREADINESSREQUEST']._serialized_start=1626
+  _globals['_GETREADINESSREQUEST']._serialized_end=1647
+  _globals['_GETREADINESSRESPONSE']._serialized_start=1649
+  _globals['_GETREADINESSRESPONSE']._serialized_end=1740
+  _globals['_CONDITION']._serialized_start=1742
+  _globals['_CONDITION']._serialized_end=1819
+  _globals['_ACCESSSERVICE']._serialized_start=1822
+  _globals['_ACCESSSERVICE']._serialized_end=2376
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ What a facade must know of the hub, asked of a core because a facade never talks
 from clustergateway.access.v1 import user_info_pb2 as _user_info_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
@@ -145,18 +146,26 @@ class AuthenticateResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_FIELD_NUMBER: _builtins.int
+    BELIEVED_FOR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def user(self) -> _user_info_pb2.UserInfo:
         """The user; unset when the hub does not accept the token."""
+
+    @_builtins.property
+    def believed_for(self) -> _duration_pb2.Duration:
+        """How much longer this may be believed. The core may have known it for a while, so that two caches in a row never
+        believe a withdrawn token for longer than one. Unset means not at all.
+        """
 
     def __init__(
         self,
         *,
         user: _user_info_pb2.UserInfo | None = ...,
+        believed_for: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["believed_for", b"believed_for", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["believed_for", b"believed_for", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,6 +28,7 @@ from cluster_gateway_core.server.endpoints import add_endpoints, server_options
 from cluster_gateway_core.server.registry_servicer import RegistryServicer
 from cluster_gateway_core.server.routing_servicer import RoutingServicer
 from cluster_gateway_core.upstream.directory import UpstreamDirectory
+from cluster_gateway_core.upstream.guard import Guard
 from clustergateway.access.v1 import access_service_pb2, access_service_pb2_grpc
 from clustergateway.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
 from clustergateway.routing.v1 import routing_service_pb2, routing_service_pb2_grpc
@@ -109,6 +110,7 @@ class _Core:
         self.reviewer = AccessReviewer(hub.authorization, settings.reviews, timeout_seconds=timeout)
         self.tokens = TokenReviewer(hub.authentication, settings.reviews, timeout_seconds=timeout)
         self._drain = Drain()
+        self._guard = Guard(settings.limits)
         self._directory = UpstreamDirectory(self.registry, settings.upstream)
         self.registry.subscribe(self._directory.registration_changed)
         self._health = health.aio.HealthServicer()
@@ -148,7 +150,11 @@ class _Core:
         server = grpc.aio.server(options=server_options(self._settings.serving))
         routing_service_pb2_grpc.add_RoutingServiceServicer_to_server(
             RoutingServicer(
-                callers=self._callers, authorizer=self.reviewer, directory=self._directory, drain=self._drain
+                callers=self._callers,
+                authorizer=self.reviewer,
+                guard=self._guard,
+                directory=self._directory,
+                drain=self._drain,
             ),
             server,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +42,22 @@ class ReviewSettings:
     """Most decisions kept, each kind."""
 
 
+DENIED_ENDPOINT_CIDRS: Final = (
+    *("0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32"),
+    *("::/128", "fe80::/10", "ff00::/8"),
+    *("100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32", "fd00:ec2::254/128", "fd20:ce::254/128"),
+)
+"""Unspecified, link-local, multicast and broadcast addresses, and the metadata services of clouds (Alibaba, Azure,
+Oracle, AWS and Google over IPv6) that are not link-local. IPv4 addresses inside IPv6 ones are meant as well."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamSettings:
     """Connections to clusters."""
 
     connect_timeout_seconds: float = 5.0
-    """Limit of name resolution and TCP; below the ten seconds after which people give up."""
+    """Limit of name resolution and TCP, all addresses of a name together; below the ten seconds after which people
+    give up."""
     tls_timeout_seconds: float = 10.0
     """Limit of the TLS handshake."""
     response_timeout_seconds: float = 65.0
@@ -58,6 +69,46 @@ class UpstreamSettings:
     """Most unused connections kept for one cluster."""
     buffer_bytes: int = 128 * 1024
     """Bytes of a response held for a slow reader before the cluster's socket is no longer read."""
+    dials_per_cluster: int = 64
+    """Most connections to one cluster that are being opened at once; the rest wait. Enough for two hundred new
+    connections a second over a way of 100 ms, and a cluster that hangs holds no more half-open sockets than these."""
+    lookups: int = 64
+    """Most names looked up at once, each once and on a thread of its own; the rest wait. So many names would have to
+    hang before a healthy one must wait."""
+    denied_endpoint_cidrs: tuple[str, ...] = DENIED_ENDPOINT_CIDRS
+    """Networks whose addresses no endpoint may have. Loopback is not among them: control planes on the gateway's own
+    host are a use."""
+    dead_peer_seconds: float = 60.0
+    """After how much silence, in spite of TCP's probes, a cluster's host is given up, so that a watch on a cluster that
+    has vanished ends within a minute. Tunnels may leave bytes unread for longer, as long as the host answers."""
+    breaker_failures: int = 5
+    """Failed attempts to connect, one after another, after which a cluster is answered for without trying."""
+    breaker_seconds: float = 3.0
+    """How long it is answered for so, before one request tries again: with an attempt that takes its whole time, a
+    cluster that has come back is served within eight seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFlightLimit:
+    """Most requests of one kind in progress at once."""
+
+    total: int
+    """Of all."""
+    per_cluster: int
+    """To one cluster. One user never gets more than half of them."""
+    per_user: int
+    """Of one user, to all clusters together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """Requests in progress. The hub limits none of them: to it they are all long-running."""
+
+    short: InFlightLimit = InFlightLimit(total=2000, per_cluster=400, per_user=1000)
+    """Requests that kube-apiserver bounds in time: a cluster's share is what kube-apiserver reads at once by default
+    (400), five of them may hang at once, and each takes some 100 KB."""
+    long_running: InFlightLimit = InFlightLimit(total=10_000, per_cluster=2500, per_user=5000)
+    """Watches, logs, exec, attach, port-forward and proxy: each takes some 130 KB and two descriptors, so 1.3 GB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,5 +141,6 @@ class CoreSettings:
 
     hub: HubSettings = field(default_factory=HubSettings)
     reviews: ReviewSettings = field(default_factory=ReviewSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
     serving: ServingSettings = field(default_factory=ServingSettings)

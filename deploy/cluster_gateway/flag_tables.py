@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster_gateway.flags import Effect, Flag, Kind
+from cluster_gateway.limit_flags import LIMIT_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -288,7 +289,7 @@ _TOKEN_PORT = Flag(
 # Services may speak gRPC with the core beside a facade too; both ports show the HTTPS certificate.
 _DIRECT = (_grpc_port(default="0", clients="for clients with a certificate of the hub"), _TOKEN_PORT)
 
-APISERVER_FLAGS = (*_HTTPS, *_DIRECT, *_HUB_FLAGS, *_PROCESS_FLAGS, *REFUSED_FLAGS, *INERT_FLAGS)
+APISERVER_FLAGS = (*_HTTPS, *_DIRECT, *_HUB_FLAGS, *LIMIT_FLAGS, *_PROCESS_FLAGS, *REFUSED_FLAGS, *INERT_FLAGS)
 
 CORE_FLAGS = (
     Flag(name="bind-address", kind=Kind.IP, group=_GRPC, default="0.0.0.0", help="IP address to listen on."),
@@ -326,6 +327,7 @@ CORE_FLAGS = (
         help="Path of a socket on which every client is believed to be a facade; its directory must be private.",
     ),
     *_HUB_FLAGS,
+    *LIMIT_FLAGS,
     *_PROCESS_FLAGS,
 )
 

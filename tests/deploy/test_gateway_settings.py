@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from cluster_gateway.errors import ConfigurationError
 from cluster_gateway.flag_tables import APISERVER_FLAGS, CORE_FLAGS, FACADE_FLAGS, REFUSED_FLAGS
 from cluster_gateway.flags import Flag, Kind, parse_flags
+from cluster_gateway.limit_flags import LIMIT_FLAGS
 from cluster_gateway.settings import (
     GatewaySettings,
     build_core_serving,
@@ -14,7 +18,13 @@ from cluster_gateway.settings import (
     build_gateway_settings,
     join_host_port,
 )
-from cluster_gateway_core.settings import CoreSettings
+from cluster_gateway_core.settings import (
+    DENIED_ENDPOINT_CIDRS,
+    CoreSettings,
+    InFlightLimit,
+    LimitSettings,
+    UpstreamSettings,
+)
 from cluster_gateway_facade.settings import AuthorizationSettings, FacadeSettings
 
 PUBLISHED = [
@@ -201,3 +211,57 @@ def test_facade_needs_a_target() -> None:
 def test_addresses_are_joined() -> None:
     assert join_host_port("127.0.0.1", 1) == "127.0.0.1:1"
     assert join_host_port("::1", 1) == "[::1]:1"
+
+
+def test_bounds_reach_their_settings() -> None:
+    """Each flag gets a value of its own, so that none can stand for another."""
+    core = _build(
+        *("--max-requests=11", "--max-requests-per-cluster=12", "--max-requests-per-user=13"),
+        *("--max-long-running-requests=14", "--max-long-running-requests-per-cluster=15"),
+        *("--max-long-running-requests-per-user=16", "--cluster-connect-timeout=17s", "--cluster-tls-timeout=18s"),
+        *("--cluster-response-timeout=19s", "--cluster-dead-peer-timeout=20s", "--max-dials-per-cluster=21"),
+        *("--max-name-lookups=22", "--breaker-failures=23", "--breaker-delay=24s"),
+        *("--max-idle-connections-per-cluster=25", "--denied-endpoint-cidrs=10.0.0.0/8,fd00::/8"),
+    ).core
+    assert core.limits == LimitSettings(
+        short=InFlightLimit(total=11, per_cluster=12, per_user=13),
+        long_running=InFlightLimit(total=14, per_cluster=15, per_user=16),
+    )
+    assert core.upstream == UpstreamSettings(
+        connect_timeout_seconds=17,
+        tls_timeout_seconds=18,
+        response_timeout_seconds=19,
+        dead_peer_seconds=20,
+        dials_per_cluster=21,
+        lookups=22,
+        breaker_failures=23,
+        breaker_seconds=24,
+        idle_connections_per_cluster=25,
+        denied_endpoint_cidrs=("10.0.0.0/8", "fd00::/8"),
+    )
+    assert _build("--denied-endpoint-cidrs=").core.upstream.denied_endpoint_cidrs == ()
+
+
+@pytest.mark.parametrize(
+    ("argument", "fault"),
+    [
+        ("--max-requests=0", "--max-requests must be at least 1"),
+        ("--max-dials-per-cluster=-1", "--max-dials-per-cluster must be at least 1"),
+        ("--cluster-connect-timeout=0s", "--cluster-connect-timeout must be more than nothing"),
+        ("--denied-endpoint-cidrs=10.0.0.1/8", "--denied-endpoint-cidrs: 10.0.0.1/8 has host bits set"),
+        ("--denied-endpoint-cidrs=metadata", "--denied-endpoint-cidrs: "),
+    ],
+)
+def test_bounds_that_cannot_be_are_refused(argument: str, fault: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(fault)):
+        _build(argument)
+
+
+def test_every_bound_is_documented_with_its_default() -> None:
+    text = (Path(__file__).parents[2] / "docs/limits.md").read_text()
+    for flag in LIMIT_FLAGS:
+        assert f"`--{flag.name}`" in text
+        if flag.kind is not Kind.STRINGS:
+            assert f"| `--{flag.name}` | {flag.default} |" in text, flag.name
+    for cidr in DENIED_ENDPOINT_CIDRS:
+        assert cidr.removesuffix("/32").removesuffix("/128") in text or cidr in {"224.0.0.0/4", "ff00::/8"}

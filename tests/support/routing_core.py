@@ -16,7 +16,9 @@ from cluster_gateway_core.model.attributes import ResourceAttributes
 from cluster_gateway_core.model.user import UserInfo
 from cluster_gateway_core.server.drain import Drain
 from cluster_gateway_core.server.routing_servicer import RoutingServicer
+from cluster_gateway_core.settings import LimitSettings
 from cluster_gateway_core.upstream.directory import UpstreamDirectory
+from cluster_gateway_core.upstream.guard import Guard
 from clustergateway.routing.v1 import routing_service_pb2_grpc
 
 if TYPE_CHECKING:
@@ -78,9 +80,14 @@ class RoutingCore:
         self.authorizer = Authorizer()
         self.clusters = Clusters(make_cluster(address) if address else None)
         self.directory = UpstreamDirectory(self.clusters, make_settings(**settings))
+        self.guard = Guard(LimitSettings())
         self.drain = Drain()
         self.servicer = RoutingServicer(
-            callers=self.callers, authorizer=self.authorizer, directory=self.directory, drain=self.drain
+            callers=self.callers,
+            authorizer=self.authorizer,
+            guard=self.guard,
+            directory=self.directory,
+            drain=self.drain,
         )
 
 

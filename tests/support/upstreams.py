@@ -11,6 +11,7 @@ from tests.support.scripted_cluster import WAIT_SECONDS
 from cluster_gateway_core.model.cluster import Cluster, Credential, CredentialType, Endpoint, EndpointType
 from cluster_gateway_core.model.http import RequestHead
 from cluster_gateway_core.settings import UpstreamSettings
+from cluster_gateway_core.upstream.dial import Dialler
 from cluster_gateway_core.upstream.exchange import UpstreamExchange
 from cluster_gateway_core.upstream.upstream import Upstream
 
@@ -40,7 +41,7 @@ def make_cluster(
 
 def make_upstream(address: str, **settings: float) -> Upstream:
     """The way to a cluster at an address."""
-    return Upstream(make_cluster(address), make_settings(**settings))
+    return Upstream(make_cluster(address), Dialler(make_settings(**settings)))
 
 
 def make_settings(**changes: float) -> UpstreamSettings:

@@ -1,7 +1,8 @@
 """RoutingService: one HTTP exchange with a cluster a call.
 
-The way of a request: who asks, is the target sound, may they, which cluster, what may travel, then the relay. Whether
-the caller may reach a cluster is decided before whether it exists, so that nobody learns names by trying.
+The way of a request: who asks, is the target sound, may they, which cluster, what may travel, is there room, then the
+relay. Whether the caller may reach a cluster is decided before whether it exists, so that nobody learns names by
+trying.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from cluster_gateway_core.server.drain import Drain, Work
     from cluster_gateway_core.server.relay import Context
     from cluster_gateway_core.upstream.directory import UpstreamDirectory
+    from cluster_gateway_core.upstream.guard import Guard
     from clustergateway.access.v1.user_info_pb2 import UserInfo as UserInfoMessage
     from clustergateway.routing.v1.routing_service_pb2 import RequestHead as RequestHeadMessage
 
@@ -69,10 +71,13 @@ class Authorizer(Protocol):
 class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
     """Serves clustergateway.routing.v1.RoutingService."""
 
-    def __init__(self, *, callers: Callers, authorizer: Authorizer, directory: UpstreamDirectory, drain: Drain) -> None:
+    def __init__(
+        self, *, callers: Callers, authorizer: Authorizer, guard: Guard, directory: UpstreamDirectory, drain: Drain
+    ) -> None:
         self._callers = callers
         self._authorizer = authorizer
         self._impersonator = Impersonator(authorizer)
+        self._guard = guard
         self._directory = directory
         self._drain = drain
 
@@ -109,11 +114,13 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         await self._authorize(user, cluster_name, request)
         upstream = self._directory.resolve(cluster_name)
         info = parse_request_info(request.method, request.target.decode("utf-8", "replace"))
-        async with UpstreamExchange(upstream, request, headers) as exchange:
-            if message.expect_continue:
-                await context.write(ExchangeResponse(proceed=True))
-            work.wake = exchange.wake
-            await Relay(context, exchange, request, info, self._drain).run(first, cluster_name)
+        long_running = info.is_long_running or bool(request.upgrade)
+        with self._guard.admit(cluster_name, user.username, long_running=long_running):
+            async with UpstreamExchange(upstream, request, headers) as exchange:
+                if message.expect_continue:
+                    await context.write(ExchangeResponse(proceed=True))
+                work.wake = exchange.wake
+                await Relay(context, exchange, request, info, self._drain).run(first, cluster_name)
 
     async def _authorize(self, user: UserInfo, cluster_name: str, request: RequestHead) -> None:
         """Ask the hub, as its own API server does before it hands a request to us.

@@ -20,6 +20,7 @@ from cluster_gateway_core.errors import (
     TLSFailedError,
 )
 from cluster_gateway_core.upstream.response_reader import ResponseReader
+from cluster_gateway_core.upstream.tcp import tolerate_slow_peer
 
 if TYPE_CHECKING:
     from cluster_gateway_core.model.http import ResponseHead
@@ -139,6 +140,12 @@ class UpstreamConnection(asyncio.Protocol):
         """Close after what was written has been sent."""
         if self._transport is not None:
             self._transport.close()
+
+    def become_tunnel(self) -> None:
+        """Let either side of a tunnel leave bytes unread for as long as it likes."""
+        sock = self._transport.get_extra_info("socket") if self._transport else None
+        if sock is not None:
+            tolerate_slow_peer(sock)
 
     def half_close(self) -> None:
         """End this side of a tunnel after what was written has been sent.

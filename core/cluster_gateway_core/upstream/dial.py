@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from cluster_gateway_core.errors import ClusterUnreachableError, GatewayError, TLSFailedError
+from cluster_gateway_core.errors import (
+    ClusterMisconfiguredError,
+    ClusterUnreachableError,
+    OverloadedError,
+    TLSFailedError,
+)
+from cluster_gateway_core.upstream.address_policy import AddressPolicy
 from cluster_gateway_core.upstream.connection import UpstreamConnection
+from cluster_gateway_core.upstream.resolver import Resolver
+from cluster_gateway_core.upstream.tcp import ConnectError, connect_to_any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster_gateway_core.settings import UpstreamSettings
-
-_AddressInfo: TypeAlias = tuple[
-    socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
-]
+    from cluster_gateway_core.upstream.resolver import AddressInfo
 
 _CLOSE_NOTIFY_SECONDS: Final = 1.0
 """How long a closed connection waits for the cluster's close_notify, where asyncio would wait half a minute."""
@@ -53,12 +57,31 @@ def split_address(address: str) -> tuple[str, int, str]:
     return url.hostname or "", port, url.path.rstrip("/")
 
 
-async def dial(destination: Destination, settings: UpstreamSettings) -> UpstreamConnection:
+class Dialler:
+    """What all dials share.
+
+    Attributes:
+        settings: Limits.
+        resolver: Looks names up.
+        policy: Which addresses are forbidden.
+    """
+
+    __slots__ = ("policy", "resolver", "settings")
+
+    def __init__(self, settings: UpstreamSettings) -> None:
+        self.settings = settings
+        self.resolver = Resolver(capacity=settings.lookups)
+        self.policy = AddressPolicy(settings.denied_endpoint_cidrs)
+
+
+async def dial(destination: Destination, dialler: Dialler) -> UpstreamConnection:
     """Open a connection, within the settings' limits.
 
     Cancellation closes whatever was opened. The caller owns the result and closes it.
 
     Raises:
+        ClusterMisconfiguredError: The endpoint has no address but forbidden ones.
+        OverloadedError: The gateway has no descriptor for a socket or no room for a lookup.
         ClusterUnreachableError: Name resolution or TCP failed; the message holds `dial tcp`, by which KubeVela
             recognises a cluster that cannot be reached.
         TLSFailedError: The handshake failed.
@@ -68,7 +91,8 @@ async def dial(destination: Destination, settings: UpstreamSettings) -> Upstream
             destination.server_name.encode("idna")
         except UnicodeError as error:  # uvloop would notice within the handshake and leave the connection open
             raise _tls_failed(destination, "the server name is none") from error
-    sock = await _connect(destination, settings.connect_timeout_seconds)
+    settings = dialler.settings
+    sock = await _connect(destination, dialler)
     loop = asyncio.get_running_loop()
     try:
         _, connection = await loop.create_connection(
@@ -92,52 +116,55 @@ async def dial(destination: Destination, settings: UpstreamSettings) -> Upstream
     return connection
 
 
-async def _connect(destination: Destination, timeout_seconds: float) -> socket.socket:
-    where = _address(destination.host, destination.port)
+async def _connect(destination: Destination, dialler: Dialler) -> socket.socket:
+    host, port = destination.host, destination.port
+    where = f"dial tcp: lookup {host}"
     try:
-        async with asyncio.timeout(timeout_seconds):
-            return await _connect_to_any(destination)
+        async with asyncio.timeout(dialler.settings.connect_timeout_seconds):
+            found = await dialler.resolver.resolve(host, port)
+            where = f"dial tcp {join_address(host, port)}"
+            return await connect_to_any(
+                _permitted(destination, found, dialler.policy),
+                dead_peer_seconds=dialler.settings.dead_peer_seconds,
+            )
     except TimeoutError as error:
-        raise _unreachable(destination, f"dial tcp {where}: i/o timeout") from error
+        if dialler.resolver.is_waiting(host, port):  # that says nothing about the cluster
+            raise OverloadedError(
+                f"the gateway has no room to look up cluster {destination.cluster_name}: too many lookups are waiting",
+                cluster_name=destination.cluster_name,
+                hint="Look at the name servers of the gateway's hosts.",
+                retry_after_seconds=1,
+            ) from error
+        raise _unreachable(destination, f"{where}: i/o timeout") from error
     except (socket.gaierror, UnicodeError) as error:  # UnicodeError for what no name can be
-        raise _unreachable(destination, f"dial tcp: lookup {destination.host}: {_reason(error)}") from error
+        raise _unreachable(destination, f"dial tcp: lookup {host}: {_reason(error)}") from error
+    except ConnectError as error:
+        address = join_address(str(error.address[4][0]), port)
+        raise _unreachable(destination, f"dial tcp {address}: connect: {error.cause}") from error
 
 
-async def _connect_to_any(destination: Destination) -> socket.socket:
-    """Try each address of the host in the resolver's order, and raise the last failure."""
-    loop = asyncio.get_running_loop()
-    failure: GatewayError | None = None
-    for family, kind, protocol, _, address in await _resolve(destination.host, destination.port):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            await loop.sock_connect(sock, address)
-        except OSError as error:
-            sock.close()
-            where = _address(str(address[0]), destination.port)
-            # The loop puts words of its own into the error; people know the system's.
-            reason = os.strerror(error.errno).lower() if error.errno else _reason(error)
-            failure = _unreachable(destination, f"dial tcp {where}: connect: {reason}")
-            failure.__cause__ = error
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise failure or _unreachable(destination, f"dial tcp: lookup {destination.host}: no addresses")
+def _permitted(destination: Destination, found: Sequence[AddressInfo], policy: AddressPolicy) -> Sequence[AddressInfo]:
+    """Leave out the addresses that are forbidden.
+
+    Raises:
+        ClusterMisconfiguredError: None is left; the message names the rule, and nothing that was looked up.
+    """
+    rules = {policy.rule_against(str(info[4][0])) for info in found}
+    if rules == {""}:
+        return found
+    permitted = [info for info in found if not policy.rule_against(str(info[4][0]))]
+    if permitted:
+        return permitted
+    raise ClusterMisconfiguredError(
+        f"the endpoint of cluster {destination.cluster_name} is forbidden by {', '.join(sorted(rules))} "
+        "of --denied-endpoint-cidrs",
+        cluster_name=destination.cluster_name,
+        hint="Correct the endpoint in the cluster's Secret, or the gateway's flag.",
+    )
 
 
-async def _resolve(host: str, port: int) -> Sequence[_AddressInfo]:
-    """Return a host's addresses; a literal address does not queue behind slow name servers in the thread pool."""
-    try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-
-
-def _address(host: str, port: int) -> str:
+def join_address(host: str, port: int) -> str:
+    """Write an address for people, an IPv6 one in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

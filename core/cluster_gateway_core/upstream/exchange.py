@@ -139,6 +139,7 @@ class UpstreamExchange:
     def open_tunnel(self) -> None:
         """Go on with opaque bytes in both directions, after a 101."""
         self._tunnel = True
+        self._open_connection.become_tunnel()
 
     def take_body(self) -> tuple[bytes, bool]:
         """As `UpstreamConnection.take_body`."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from cluster_gateway_core.errors import ClusterMisconfiguredError, ClusterUnreachableError
+from cluster_gateway_core.errors import ClusterMisconfiguredError, ClusterUnreachableError, TLSFailedError
 from cluster_gateway_core.model.cluster import EndpointType
-from cluster_gateway_core.upstream.dial import Destination, dial, split_address
+from cluster_gateway_core.upstream.breaker import Breaker
+from cluster_gateway_core.upstream.dial import Destination, dial, join_address, split_address
 from cluster_gateway_core.upstream.pool import ConnectionPool
 from cluster_gateway_core.upstream.tls import make_client_context
 
 if TYPE_CHECKING:
     from cluster_gateway_core.model.cluster import Cluster
-    from cluster_gateway_core.settings import UpstreamSettings
     from cluster_gateway_core.upstream.connection import UpstreamConnection
+    from cluster_gateway_core.upstream.dial import Dialler
 
 
 class Upstream:
@@ -24,7 +25,7 @@ class Upstream:
         ClusterMisconfiguredError: The registration has a fault, or its TLS material cannot be used.
     """
 
-    def __init__(self, cluster: Cluster, settings: UpstreamSettings) -> None:
+    def __init__(self, cluster: Cluster, dialler: Dialler) -> None:
         if cluster.fault or cluster.endpoint is None or cluster.endpoint.type is not EndpointType.CONST:
             fault = cluster.fault or "its endpoint type is not supported by this gateway"
             raise ClusterMisconfiguredError(
@@ -44,7 +45,8 @@ class Upstream:
                 hint="Correct the cluster's Secret on the hub.",
             ) from None  # the cause would hold the token
         self.cluster = cluster
-        self._settings = settings
+        self._settings = settings = dialler.settings
+        self._dialler = dialler
         self._destination = Destination(
             cluster_name=cluster.name,
             host=host,
@@ -56,6 +58,13 @@ class Upstream:
             capacity=settings.idle_connections_per_cluster, idle_seconds=settings.idle_seconds
         )
         self._busy: set[UpstreamConnection] = set()
+        self._dials = asyncio.Semaphore(settings.dials_per_cluster)
+        self._breaker = Breaker(
+            cluster.name,
+            join_address(host, port),
+            failures=settings.breaker_failures,
+            delay_seconds=settings.breaker_seconds,
+        )
         self._cut = False
 
     def __repr__(self) -> str:
@@ -75,13 +84,17 @@ class Upstream:
         return connection
 
     async def open(self) -> UpstreamConnection:
-        """Open a new connection; the caller releases it.
+        """Open a new connection; the caller releases it. Waits while too many are being opened.
 
         Raises:
-            ClusterUnreachableError: As `dial`, or the cluster was removed in the meantime.
-            TLSFailedError: As `dial`.
+            ClusterUnreachableError: As `dial`, or the last attempts failed and it is too soon for another, or the
+                cluster was removed in the meantime.
+            GatewayError: As `dial`.
         """
-        connection = await dial(self._destination, self._settings)
+        loop = asyncio.get_running_loop()
+        self._breaker.check(loop.time())  # who would be refused need not wait for it
+        async with self._dials:
+            connection = await self._attempt(loop)
         if self._cut:
             connection.abort()
             raise ClusterUnreachableError(
@@ -90,6 +103,19 @@ class Upstream:
                 retry_after_seconds=1,
             )
         self._busy.add(connection)
+        return connection
+
+    async def _attempt(self, loop: asyncio.AbstractEventLoop) -> UpstreamConnection:
+        probe = self._breaker.enter(loop.time())
+        try:
+            connection = await dial(self._destination, self._dialler)
+        except (ClusterUnreachableError, TLSFailedError) as error:
+            self._breaker.fail(error, loop.time(), probe=probe)
+            raise
+        except BaseException:  # nothing is known of the cluster then
+            self._breaker.abandon(probe=probe)
+            raise
+        self._breaker.succeed()
         return connection
 
     def release(self, connection: UpstreamConnection) -> None:

@@ -11,6 +11,8 @@ from tests.support.routing_core import serve_core
 from tests.support.scripted_cluster import WAIT_SECONDS, Close, Hold, Receive, ScriptedCluster, Send
 
 from cluster_gateway_client import CoreError
+from cluster_gateway_core.settings import InFlightLimit, LimitSettings
+from cluster_gateway_core.upstream.guard import Guard
 from clustergateway.routing.v1.routing_service_pb2 import ExchangeRequest, Header, RequestHead
 
 if TYPE_CHECKING:
@@ -343,3 +345,51 @@ async def test_exchange_counts_as_work_before_it_has_a_connection(
         core.drain.begin()
         assert core.drain.active == 1
     assert await core.drain.wait_idle(WAIT_SECONDS)
+
+
+async def test_more_requests_than_a_cluster_may_have_are_refused_and_nothing_is_forwarded(
+    cluster: ScriptedCluster, core: RoutingCore, client: CoreClient
+) -> None:
+    """GS-6."""
+    room = InFlightLimit(total=100, per_cluster=2, per_user=100)  # of which one user gets one
+    core.servicer._guard = Guard(LimitSettings(short=room, long_running=room))
+    held = (Receive(_END), Send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"), Receive(_END))
+    cluster.script(held)
+
+    async with client.request("managed1", "GET", "/api") as response:
+        assert response.status == 200
+        error = await fail(client, make_head())
+        assert (error.reason, error.hop, error.retry_after_seconds) == ("OVERLOADED", "CORE", 1.0)
+        assert len(cluster.connections) == 1
+
+    cluster.script(_OK)
+    assert await core.drain.wait_idle(WAIT_SECONDS)
+    async with client.request("managed1", "GET", "/api") as response:
+        assert await response.read() == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "upgrade"),
+    [
+        ("GET", b"/api/v1/pods?watch=1", ""),
+        ("GET", b"/api/v1/watch/pods", ""),
+        ("GET", b"/api/v1/namespaces/a/pods/b/log?follow=true", ""),
+        ("GET", b"/api/v1/namespaces/a/pods/b/exec", "websocket"),
+        ("POST", b"/api/v1/namespaces/a/pods/b/attach", "SPDY/3.1"),
+        ("POST", b"/api/v1/namespaces/a/pods/b/portforward", "SPDY/3.1"),
+        ("GET", b"/api/v1/namespaces/a/services/b/proxy/", ""),
+        ("GET", b"/anything", "websocket"),
+    ],
+)
+async def test_long_running_requests_leave_the_room_of_short_ones_alone(
+    cluster: ScriptedCluster, core: RoutingCore, client: CoreClient, method: str, target: bytes, upgrade: str
+) -> None:
+    """GS-5, GS-6."""
+    none, some = (InFlightLimit(total=total, per_cluster=1, per_user=1) for total in (0, 1))
+    core.servicer._guard = Guard(LimitSettings(short=none, long_running=some))
+    cluster.script((Receive(_END), Send(b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno")))
+
+    async with client.exchange() as exchange:
+        await exchange.start(make_head(method, target, upgrade=upgrade), end=not upgrade)
+        assert (await exchange.receive()).head.status == 500
+    assert (await fail(client, make_head())).reason == "OVERLOADED"

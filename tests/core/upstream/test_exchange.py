@@ -39,6 +39,7 @@ from cluster_gateway_core.errors import (
     UpstreamTimeoutError,
 )
 from cluster_gateway_core.routing.target import check_target
+from cluster_gateway_core.upstream.dial import Dialler
 from cluster_gateway_core.upstream.exchange import UpstreamExchange
 from cluster_gateway_core.upstream.upstream import Upstream
 
@@ -455,7 +456,7 @@ def test_accepted_target_arrives_byte_for_byte(path: bytes, query: bytes) -> Non
 
     async def send() -> bytes:
         async with ScriptedCluster(_TIMES) as cluster:
-            upstream = Upstream(make_cluster(cluster.address), make_settings())
+            upstream = Upstream(make_cluster(cluster.address), Dialler(make_settings()))
             await fetch(upstream, make_request(target=target))
             upstream.retire(cut=True)
             await cluster.wait_all_ended()

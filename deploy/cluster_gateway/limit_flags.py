@@ -1,0 +1,65 @@
+"""The flags of a core's bounds; docs/limits.md has their reasons."""
+
+from __future__ import annotations
+
+from cluster_gateway.flags import Flag, Kind
+from cluster_gateway_core.settings import DENIED_ENDPOINT_CIDRS
+
+_LIMITS = "Limits"
+
+
+def _limit(name: str, kind: Kind, default: str, help_text: str) -> Flag:
+    return Flag(name=name, kind=kind, group=_LIMITS, default=default, help=help_text)
+
+
+LIMIT_FLAGS = (
+    _limit("max-requests", Kind.INT, "2000", "Most short requests in progress at once."),
+    _limit("max-requests-per-cluster", Kind.INT, "400", "Most of them to one cluster; one user gets at most half."),
+    _limit("max-requests-per-user", Kind.INT, "1000", "Most of them of one user."),
+    _limit(
+        "max-long-running-requests",
+        Kind.INT,
+        "10000",
+        "Most long-running requests (watch, log, exec, attach, port-forward, proxy) in progress at once.",
+    ),
+    _limit(
+        "max-long-running-requests-per-cluster",
+        Kind.INT,
+        "2500",
+        "Most of them to one cluster; one user gets at most half.",
+    ),
+    _limit("max-long-running-requests-per-user", Kind.INT, "5000", "Most of them of one user."),
+    _limit("cluster-connect-timeout", Kind.DURATION, "5s", "Limit of name resolution and TCP with a cluster."),
+    _limit("cluster-tls-timeout", Kind.DURATION, "10s", "Limit of the TLS handshake with a cluster."),
+    _limit(
+        "cluster-response-timeout",
+        Kind.DURATION,
+        "1m5s",
+        "Limit from a short request to the head of the cluster's answer.",
+    ),
+    _limit(
+        "cluster-dead-peer-timeout",
+        Kind.DURATION,
+        "1m",
+        "After how much silence, in spite of TCP's probes, the host of a cluster is given up.",
+    ),
+    _limit("max-dials-per-cluster", Kind.INT, "64", "Most connections to one cluster that are opened at once."),
+    _limit("max-name-lookups", Kind.INT, "64", "Most clusters' names that are looked up at once."),
+    _limit(
+        "breaker-failures",
+        Kind.INT,
+        "5",
+        "Failed attempts to connect, in a row, after which a cluster is answered for without trying.",
+    ),
+    _limit("breaker-delay", Kind.DURATION, "3s", "How long that lasts before one request tries again."),
+    _limit(
+        "max-idle-connections-per-cluster", Kind.INT, "64", "Most unused connections that are kept for one cluster."
+    ),
+    _limit(
+        "denied-endpoint-cidrs",
+        Kind.STRINGS,
+        ",".join(DENIED_ENDPOINT_CIDRS),
+        "Networks whose addresses no cluster's endpoint may resolve to, IPv4 inside IPv6 included. Give it empty to "
+        "allow all.",
+    ),
+)

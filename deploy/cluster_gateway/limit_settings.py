@@ -1,0 +1,71 @@
+"""The flags of a core's bounds as its settings."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+from cluster_gateway.errors import ConfigurationError
+from cluster_gateway_core.settings import InFlightLimit, LimitSettings, UpstreamSettings
+
+if TYPE_CHECKING:
+    from cluster_gateway.flags import ParsedFlags
+
+
+def build_limits(flags: ParsedFlags) -> LimitSettings:
+    """How many requests may be in progress.
+
+    Raises:
+        ConfigurationError: A number is less than one.
+    """
+    return LimitSettings(
+        short=_in_flight(flags, "max-requests"), long_running=_in_flight(flags, "max-long-running-requests")
+    )
+
+
+def _in_flight(flags: ParsedFlags, name: str) -> InFlightLimit:
+    return InFlightLimit(
+        total=_count(flags, name),
+        per_cluster=_count(flags, f"{name}-per-cluster"),
+        per_user=_count(flags, f"{name}-per-user"),
+    )
+
+
+def build_upstream(flags: ParsedFlags) -> UpstreamSettings:
+    """How clusters are connected to.
+
+    Raises:
+        ConfigurationError: A number or a time is none that can be used, or a network is not one.
+    """
+    denied = flags.strings("denied-endpoint-cidrs")
+    for cidr in denied:
+        try:
+            ipaddress.ip_network(cidr)
+        except ValueError as error:
+            raise ConfigurationError(f"--denied-endpoint-cidrs: {error}") from error
+    return UpstreamSettings(
+        connect_timeout_seconds=_positive_span(flags, "cluster-connect-timeout"),
+        tls_timeout_seconds=_positive_span(flags, "cluster-tls-timeout"),
+        response_timeout_seconds=_positive_span(flags, "cluster-response-timeout"),
+        dead_peer_seconds=_positive_span(flags, "cluster-dead-peer-timeout"),
+        idle_connections_per_cluster=_count(flags, "max-idle-connections-per-cluster"),
+        dials_per_cluster=_count(flags, "max-dials-per-cluster"),
+        lookups=_count(flags, "max-name-lookups"),
+        breaker_failures=_count(flags, "breaker-failures"),
+        breaker_seconds=_positive_span(flags, "breaker-delay"),
+        denied_endpoint_cidrs=denied,
+    )
+
+
+def _count(flags: ParsedFlags, name: str) -> int:
+    count = flags.integer(name)
+    if count < 1:
+        raise ConfigurationError(f"--{name} must be at least 1")
+    return count
+
+
+def _positive_span(flags: ParsedFlags, name: str) -> float:
+    seconds = flags.seconds(name)
+    if seconds <= 0:
+        raise ConfigurationError(f"--{name} must be more than nothing")
+    return seconds

@@ -17,14 +17,16 @@ from cluster_gateway_core.errors import GatewayError
 from cluster_gateway_core.hub.access_review import AccessReviewer
 from cluster_gateway_core.hub.client import open_hub_clients
 from cluster_gateway_core.hub.cluster_secrets import ClusterSecrets
+from cluster_gateway_core.hub.condition import FaultReport
 from cluster_gateway_core.hub.health_store import HealthStore
 from cluster_gateway_core.hub.token_review import TokenReviewer
 from cluster_gateway_core.hub.trust import TrustStore
+from cluster_gateway_core.model.condition import Condition
 from cluster_gateway_core.registry.store import ClusterRegistry
 from cluster_gateway_core.server.access_servicer import AccessServicer
 from cluster_gateway_core.server.caller import CallerResolver
 from cluster_gateway_core.server.drain import Drain
-from cluster_gateway_core.server.endpoints import add_endpoints, server_options
+from cluster_gateway_core.server.endpoints import add_endpoints, server_options, serving_fault
 from cluster_gateway_core.server.registry_servicer import RegistryServicer
 from cluster_gateway_core.server.routing_servicer import RoutingServicer
 from cluster_gateway_core.upstream.directory import UpstreamDirectory
@@ -35,7 +37,6 @@ from clustergateway.routing.v1 import routing_service_pb2, routing_service_pb2_g
 
 if TYPE_CHECKING:
     from cluster_gateway_core.hub.client import HubClients
-    from cluster_gateway_core.model.condition import Condition
     from cluster_gateway_core.settings import CoreSettings
 
 _log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ _SERVICES: Final = (
     reflection.SERVICE_NAME,
 )
 _HOUSEKEEPING_SECONDS: Final = 0.5
+_CERTIFICATE_CHECK_SECONDS: Final = 5.0
 _FINISH_SECONDS: Final = 1.0
 """How long gRPC may take to send what is written after the last exchange ended or was cut."""
 
@@ -116,6 +118,8 @@ class _Core:
         self._health = health.aio.HealthServicer()
         self._callers = CallerResolver(settings.serving, trust=lambda: self.trust.current, tokens=self.tokens)
         self._health_store = HealthStore(hub.registry, settings.hub)
+        self._certificate_faults = FaultReport(_log, "the serving certificates")
+        self._certificates_due = 0.0
 
     def conditions(self) -> list[Condition]:
         """What must be well for this core to serve."""
@@ -124,6 +128,7 @@ class _Core:
             self.trust.condition(),
             self.reviewer.condition(),
             self.tokens.condition(),
+            Condition(name="serving-certificate", ready=True, detail=self._certificate_faults.text),
         ]
 
     async def serve(self, stopping: asyncio.Event) -> None:
@@ -144,7 +149,20 @@ class _Core:
             status = health_pb2.HealthCheckResponse
             await self._health.set("", status.SERVING if ready else status.NOT_SERVING)
             self._directory.expire()
+            self._look_at_certificates()
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+
+    def _look_at_certificates(self) -> None:
+        """Tell of broken files before the next handshake meets them."""
+        now = asyncio.get_running_loop().time()
+        if now < self._certificates_due:
+            return
+        self._certificates_due = now + _CERTIFICATE_CHECK_SECONDS
+        fault = serving_fault(self._settings.serving)
+        if fault:
+            self._certificate_faults.report(f"{fault}; the last good ones stay in force")
+        else:
+            self._certificate_faults.clear()
 
     def _make_server(self) -> grpc.aio.Server:
         server = grpc.aio.server(options=server_options(self._settings.serving))

@@ -35,7 +35,14 @@ _HANDSHAKE_SECONDS: Final = 10.0
 _TLS_CLOSE_SECONDS: Final = 5.0
 """How long a client may take to answer the end of TLS before the connection is dropped."""
 _BACKLOG: Final = 1024
-_CORE_CONDITIONS: Final = ("cluster-secrets", "trust-anchors", "access-reviews", "token-reviews")
+_CORE_CONDITIONS: Final = (
+    "cluster-secrets",
+    "trust-anchors",
+    "access-reviews",
+    "token-reviews",
+    "hub-credentials",
+    "serving-certificate",
+)
 
 
 def run_facade(settings: FacadeSettings) -> int:
@@ -84,6 +91,7 @@ class _Facade:
 
     def __init__(self, settings: FacadeSettings, core: CoreClient) -> None:
         self._settings = settings
+        self._core = core
         self._stopping = False
         access = CoreAccess(core)
         self._authenticator = Authenticator(access)
@@ -150,7 +158,8 @@ class _Facade:
                 probe=lambda: self.trust_watch.fault or None,
                 note=lambda: self.trust_watch.note,
             ),
-            Check(name="core", probe=self.readiness.reachable),
+            Check(name="serving-certificate", probe=lambda: None, note=lambda: self._tls.fault),
+            Check(name="core", probe=self.readiness.reachable, note=lambda: self._core.fault),
             *(self._core_check(name) for name in _CORE_CONDITIONS),
         )
 

@@ -128,19 +128,30 @@ class TrustWatch:
         self._apply = apply
         self.fault = "the routing core has not sent usable trust anchors of the hub yet"
         self.note = ""
+        self._call: grpc.aio.UnaryStreamCall[WatchTrustRequest, WatchTrustResponse] | None = None
+        core.when_channel_changes(self._begin_anew)
 
     async def run(self) -> None:
         """Watch until cancelled, beginning anew whenever the stream ends."""
         delay = _TRUST_RETRY_SECONDS
         while True:
+            self._call = self._core.access.WatchTrust(WatchTrustRequest(), wait_for_ready=True)
             try:
-                async for anchors in self._core.access.WatchTrust(WatchTrustRequest(), wait_for_ready=True):
+                async for anchors in self._call:
                     delay = _TRUST_RETRY_SECONDS
                     self._take(anchors)
             except grpc.aio.AioRpcError as error:
                 _log.warning("watching the trust anchors failed: %s: %s", error.code().name, error.details())
+            except asyncio.CancelledError:
+                # The library raises this for a call that was cancelled, as well as for a task that is.
+                if _being_cancelled():
+                    raise
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LONGEST_TRUST_RETRY_SECONDS)
+
+    def _begin_anew(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
 
     def _take(self, anchors: WatchTrustResponse) -> None:
         try:
@@ -150,3 +161,8 @@ class TrustWatch:
             self.note = "the hub's newest trust anchors cannot be used"
         else:
             self.fault = self.note = ""
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

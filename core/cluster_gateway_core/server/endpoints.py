@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from cluster_gateway_core.errors import InternalError
 
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
 
     from cluster_gateway_core.model.trust import TrustAnchors
     from cluster_gateway_core.settings import ServingSettings
-
-_log = logging.getLogger(__name__)
 
 
 def server_options(settings: ServingSettings) -> list[tuple[str, int]]:
@@ -63,6 +63,28 @@ def add_endpoints(server: grpc.aio.Server, settings: ServingSettings, trust: Cal
     return bound
 
 
+def serving_fault(settings: ServingSettings) -> str:
+    """Say what is wrong with the files of the network endpoints, in which case older ones are in force.
+
+    Returns:
+        One line, empty when nothing is wrong or no network is served; it shows no material.
+    """
+    if settings.address is None and settings.token_address is None:
+        return ""
+    if settings.certificate_file is None or settings.private_key_file is None:
+        return ""
+    try:
+        leaf, *_ = x509.load_pem_x509_certificates(Path(settings.certificate_file).read_bytes())
+        key = load_pem_private_key(Path(settings.private_key_file).read_bytes(), password=None)
+        if settings.facade_ca_file is not None:
+            x509.load_pem_x509_certificates(Path(settings.facade_ca_file).read_bytes())
+    except OSError as error:
+        return f"{error.filename} cannot be read: {error.strerror}"
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        return f"a certificate or key cannot be used: {type(error).__name__}"
+    return "" if key.public_key() == leaf.public_key() else "the private key is another certificate's"
+
+
 def _add_tls(
     server: grpc.aio.Server, settings: ServingSettings, address: str, trust: Callable[[], TrustAnchors] | None
 ) -> str:
@@ -90,9 +112,8 @@ class _Certificates:
         """Return a new configuration when something changed, else None; broken files leave the last in force."""
         try:
             material = self._read()
-        except OSError as error:
-            _log.warning("the serving certificate cannot be read, the last one stays: %s", error.strerror)
-            return None
+        except OSError:
+            return None  # `serving_fault` tells it
         if material == self._material:
             return None
         self._material = material

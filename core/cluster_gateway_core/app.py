@@ -105,6 +105,7 @@ class _Core:
 
     def __init__(self, settings: CoreSettings, hub: HubClients) -> None:
         self._settings = settings
+        self._hub = hub
         timeout = settings.hub.request_timeout_seconds
         self.registry = ClusterRegistry()
         self.secrets = ClusterSecrets(hub.registry, settings.hub, self.registry)
@@ -128,6 +129,7 @@ class _Core:
             self.trust.condition(),
             self.reviewer.condition(),
             self.tokens.condition(),
+            self._hub.condition(),
             Condition(name="serving-certificate", ready=True, detail=self._certificate_faults.text),
         ]
 

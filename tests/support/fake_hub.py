@@ -48,6 +48,8 @@ class Received:
     query: dict[str, str]
     headers: dict[str, str]
     body: Any
+    client_name: str = ""
+    """Common name of the client's certificate; empty without one."""
 
 
 class FakeHub:
@@ -94,6 +96,13 @@ class FakeHub:
                 arrived = self._arrived
                 await arrived.wait()
 
+    @property
+    def open_connections(self) -> int:
+        """How many connections clients hold."""
+        assert self._runner is not None
+        assert self._runner.server is not None
+        return len(self._runner.server.connections)
+
     def write_kubeconfig(
         self, folder: Path, *, token: str = "gateway-token", ca: Identity | None = None, client: Identity | None = None
     ) -> str:
@@ -130,6 +139,7 @@ class FakeHub:
                 query=dict(request.query),
                 headers=dict(request.headers),
                 body=json.loads(text) if text else None,
+                client_name=_client_name(request),
             )
         )
         self._arrived.set()
@@ -158,6 +168,11 @@ class FakeHub:
 
 def _base64(pem: bytes) -> str:
     return base64.b64encode(pem).decode()
+
+
+def _client_name(request: web.BaseRequest) -> str:
+    certificate = request.get_extra_info("peercert")
+    return str(dict(pair[0] for pair in certificate["subject"])["commonName"]) if certificate else ""
 
 
 def make_list(*objects: dict[str, Any], version: str = "100", next_page: str = "") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -67,6 +68,12 @@ def make_identity(  # noqa: PLR0913 - each is a keyword, and most tests give two
     if issuer is not None and usages:
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     if hosts:
-        names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
-        builder = builder.add_extension(names, critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName([_name(host) for host in hosts]), critical=False)
     return Identity(certificate=builder.sign(issuer.key if issuer else key, hashes.SHA256()), key=key)
+
+
+def _name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

@@ -7,50 +7,34 @@ its body logging: a Secret must not reach a log at any level.
 
 from __future__ import annotations
 
+import asyncio
 import json
-import logging
 import socket
-import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import yaml
-from kubernetes_asyncio import config
-from kubernetes_asyncio.client import ApiClient, Configuration, rest
-from kubernetes_asyncio.config import ConfigException
+from kubernetes_asyncio.client import rest
 
-from cluster_gateway_core.errors import HubUnavailableError
+from cluster_gateway_core.errors import GatewayError, HubUnavailableError
+from cluster_gateway_core.hub.condition import Condition
 from cluster_gateway_core.hub.status import error_of_status
+from cluster_gateway_core.hub.transport import open_transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
     from cluster_gateway_core.hub.json_values import JSONObject
+    from cluster_gateway_core.hub.transport import Connections, HubTransport
     from cluster_gateway_core.settings import HubSettings
 
-_LOGGER = logging.getLogger(__name__)
 # aiohttp is reached through the library that brings it, so that this package depends on one client alone.
 _rest: Any = rest
-_config: Any = config
-_api_client: Any = ApiClient
 _TRANSPORT_ERRORS: Final[tuple[type[Exception], ...]] = (
     _rest.aiohttp.ClientError,
     OSError,
     ValueError,
 )
-# The loader fails with whatever a wrong file makes of it.
-_CONFIGURATION_ERRORS: Final = (
-    ConfigException,
-    yaml.YAMLError,
-    OSError,
-    AttributeError,
-    TypeError,
-    KeyError,
-    ValueError,
-    AssertionError,
-)
-_TOKEN_REFRESH_SECONDS: Final = 60.0
 # A peer that vanished is noticed after 15 + 3 * 5 s; client-go's HTTP/2 pings need 45 s.
 _KEEPALIVE_OPTIONS: Final = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 _JSON: Final = "application/json"
@@ -64,10 +48,15 @@ class HubClient:
     410 and `HubUnavailableError` for all else; `retry_after_seconds` is set where another try may help.
     """
 
-    def __init__(self, api: Any, *, timeout_seconds: float, user_agent: str) -> None:
-        self._api = api
+    def __init__(self, transport: HubTransport, *, timeout_seconds: float, user_agent: str) -> None:
+        self._transport = transport
         self._timeout_seconds = timeout_seconds
         self._user_agent = user_agent
+
+    @property
+    def fault(self) -> str:
+        """Why the newest credentials are not in force; empty when they are."""
+        return self._transport.fault
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> JSONObject | None:
         """Read one object or list; None when there is none (404)."""
@@ -95,21 +84,35 @@ class HubClient:
         Args:
             path: Path of the collection.
             query: Its parameters, among them `watch` and `timeoutSeconds`.
-            silence_seconds: How long the hub may send nothing before the connection is given up.
+            silence_seconds: How long the hub may send nothing.
 
         Yields:
-            One line of JSON an event, ending when the hub ends the watch. Cancellation closes the connection.
+            One line of JSON an event, ending when the hub ends the watch, is silent for too long, or new certificates
+            are in force: the watch is then to be resumed on a new connection. Cancellation closes the connection.
         """
-        response = await self._send("GET", path, query=query, timeout=(self._timeout_seconds, silence_seconds))
+        async with self._transport.connections() as connections:
+            response = await self._begin_watch(connections, path, query, silence_seconds)
+            try:
+                if response.status != 200:  # noqa: PLR2004
+                    content = await self._read(path, response)
+                    raise self._failed("GET", path, response, content)
+                _keep_alive(response)
+                async with connections.watch(response):
+                    yield _lines(path, response, connections)
+            finally:
+                response.close()
+
+    async def _begin_watch(
+        self, connections: Connections, path: str, query: Mapping[str, str], silence_seconds: float
+    ) -> Any:
+        """Send the request of a watch; its head comes as promptly as any answer."""
         try:
-            if response.status != 200:  # noqa: PLR2004
-                raise error_of_status(
-                    "GET", path, response.status, await self._read(path, response), _retry_after(response)
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._send(
+                    connections, "GET", path, query=query, timeout=(self._timeout_seconds, silence_seconds)
                 )
-            _keep_alive(response)
-            yield _lines(path, response)
-        finally:
-            response.close()
+        except TimeoutError as error:
+            raise _unreachable(path, error) from error
 
     async def _exchange(
         self,
@@ -120,21 +123,28 @@ class HubClient:
         body: Mapping[str, Any] | None = None,
         timeout_seconds: float | None = None,
     ) -> JSONObject | None:
-        response = await self._send(
-            method, path, query=query, body=body, timeout=timeout_seconds or self._timeout_seconds
-        )
-        try:
-            content = await self._read(path, response)
-        finally:
-            response.release()
+        async with self._transport.connections() as connections:
+            response = await self._send(
+                connections, method, path, query=query, body=body, timeout=timeout_seconds or self._timeout_seconds
+            )
+            try:
+                content = await self._read(path, response)
+            finally:
+                response.release()
         if response.status == 404:  # noqa: PLR2004
             return None
         if not 200 <= response.status < 300:  # noqa: PLR2004
-            raise error_of_status(method, path, response.status, content, _retry_after(response))
+            raise self._failed(method, path, response, content)
         return _parse_object(path, content)
+
+    def _failed(self, method: str, path: str, response: Any, content: bytes) -> GatewayError:
+        if response.status == 401:  # noqa: PLR2004
+            self._transport.doubt()
+        return error_of_status(method, path, response.status, content, _retry_after(response))
 
     async def _send(
         self,
+        connections: Connections,
         method: str,
         path: str,
         *,
@@ -148,10 +158,11 @@ class HubClient:
             "Content-Type": _MERGE_PATCH if method == "PATCH" else _JSON,
         }
         try:
-            await self._api.update_params_for_auth(headers, [], ["BearerToken"])
-            return await self._api.rest_client.request(
+            api = connections.api
+            await api.update_params_for_auth(headers, [], ["BearerToken"])
+            return await api.rest_client.request(
                 method,
-                self._api.configuration.host + path,
+                api.configuration.host + path,
                 query_params=list(query.items()) if query else None,
                 headers=headers,
                 body=body,
@@ -182,6 +193,12 @@ class HubClients:
     authentication: HubClient
     authorization: HubClient
 
+    def condition(self) -> Condition:
+        """Always ready, for the last good credentials stay in force; the detail says what is wrong with newer ones."""
+        clients = dict.fromkeys((self.registry, self.authentication, self.authorization))
+        detail = "; ".join(client.fault for client in clients if client.fault)
+        return Condition(name="hub-credentials", ready=True, detail=detail)
+
 
 @asynccontextmanager
 async def open_hub_clients(settings: HubSettings) -> AsyncGenerator[HubClients]:
@@ -198,9 +215,8 @@ async def open_hub_clients(settings: HubSettings) -> AsyncGenerator[HubClients]:
             settings.authorization_kubeconfig or settings.kubeconfig,
         ):
             if kubeconfig not in opened:
-                api: Any = await stack.enter_async_context(_api_client(await _load_configuration(kubeconfig)))
                 opened[kubeconfig] = HubClient(
-                    api,
+                    await stack.enter_async_context(open_transport(kubeconfig)),
                     timeout_seconds=settings.request_timeout_seconds,
                     user_agent=settings.user_agent,
                 )
@@ -211,51 +227,15 @@ async def open_hub_clients(settings: HubSettings) -> AsyncGenerator[HubClients]:
         )
 
 
-async def _load_configuration(kubeconfig: str | None) -> Any:
-    configuration: Any = Configuration()
-    try:
-        if kubeconfig is None:
-            _config.load_incluster_config(client_configuration=configuration)
-            return configuration
-        await _config.load_kube_config(kubeconfig, client_configuration=configuration, persist_config=False)
-    except _CONFIGURATION_ERRORS as error:
-        source = f"kubeconfig {kubeconfig}" if kubeconfig else "the pod's service account"
-        raise HubUnavailableError(
-            f"{source} cannot be used: {type(error).__name__}",
-            hint="Give a readable kubeconfig with a current context, or run in a pod with a service account.",
-        ) from error
-    if "BearerToken" in configuration.api_key:
-        configuration.refresh_api_key_hook = _KubeconfigToken(kubeconfig)
-    return configuration
-
-
-class _KubeconfigToken:
-    """Reads a kubeconfig's token again every minute: token files rotate, exec plugins' tokens expire."""
-
-    def __init__(self, kubeconfig: str) -> None:
-        self._kubeconfig = kubeconfig
-        self._due = time.monotonic() + _TOKEN_REFRESH_SECONDS
-
-    async def __call__(self, configuration: Any) -> None:
-        """Put a fresh token into the configuration; the old one stays where that fails."""
-        if time.monotonic() < self._due:
-            return
-        self._due = time.monotonic() + _TOKEN_REFRESH_SECONDS
-        fresh: Any = Configuration()
-        try:
-            await _config.load_kube_config(self._kubeconfig, client_configuration=fresh, persist_config=False)
-        except _CONFIGURATION_ERRORS as error:
-            _LOGGER.warning("kubeconfig %s could not be read again: %s", self._kubeconfig, type(error).__name__)
-            return
-        configuration.api_key.update(fresh.api_key)
-
-
-async def _lines(path: str, response: Any) -> AsyncIterator[bytes]:
+async def _lines(path: str, response: Any, connections: Connections) -> AsyncIterator[bytes]:
     try:
         async for line in response.content:
             yield line
+    except TimeoutError:
+        return
     except _TRANSPORT_ERRORS as error:
-        raise _unreachable(path, error) from error
+        if not connections.retired:
+            raise _unreachable(path, error) from error
 
 
 def _keep_alive(response: Any) -> None:

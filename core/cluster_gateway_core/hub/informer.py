@@ -34,7 +34,10 @@ _LOGGER = logging.getLogger(__name__)
 _PAGE_SIZE: Final = 500
 _WATCH_SECONDS: Final = (300, 600)
 """Random length of a watch, so that replicas do not reconnect at once (client-go's minWatchTimeout)."""
-_SILENCE_MARGIN_SECONDS: Final = 30.0
+_SILENCE_SECONDS: Final = (100, 140)
+"""Random length of a silence after which a watch is resumed on a new connection: a hub that is frozen still holds its
+connections, and a healthy one sends a bookmark about every minute. Source: kubernetes/apiserver, pkg/storage/cacher,
+bookmarkFrequency."""
 _SHORT_WATCH_SECONDS: Final = 1.0
 """A watch that ends sooner without an event counts as failed (client-go, "very short watch")."""
 
@@ -144,6 +147,7 @@ class Informer:
         loop = asyncio.get_running_loop()
         started = loop.time()
         length = int(self._uniform(*_WATCH_SECONDS))
+        silence_seconds = self._uniform(*_SILENCE_SECONDS)
         query = {
             **self._collection.selector,
             "watch": "true",
@@ -151,7 +155,6 @@ class Informer:
             "resourceVersion": self._version,
             "timeoutSeconds": str(length),
         }
-        silence_seconds = length + _SILENCE_MARGIN_SECONDS
         async with self._client.watch_lines(self._collection.path, query, silence_seconds=silence_seconds) as lines:
             self._faults.clear()
             if not await self._apply_all(lines) and loop.time() - started < _SHORT_WATCH_SECONDS:

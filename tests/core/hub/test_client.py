@@ -100,12 +100,21 @@ async def test_a_frozen_hub_is_given_up(hub: FakeHub, tmp_path: Path) -> None:
     thawed.set()
 
 
-async def test_a_silent_watch_is_given_up(hub: FakeHub, client: HubClient) -> None:
+async def test_a_silent_watch_ends_so_that_it_is_resumed(hub: FakeHub, client: HubClient) -> None:
     hub.script("WATCH", Answer(events=({"type": "X"},)))
     async with client.watch_lines("/x", {"watch": "true"}, silence_seconds=0.1) as lines:
-        assert await anext(lines) == b'{"type": "X"}\n'
-        with pytest.raises(HubUnavailableError):
-            await anext(lines)
+        assert [line async for line in lines] == [b'{"type": "X"}\n']
+
+
+async def test_a_watch_that_a_frozen_hub_does_not_begin_is_given_up(hub: FakeHub, tmp_path: Path) -> None:
+    thawed = asyncio.Event()
+    hub.script("WATCH", Answer(held=thawed))
+    settings = HubSettings(kubeconfig=hub.write_kubeconfig(tmp_path), request_timeout_seconds=0.05)
+    async with open_hub_clients(settings) as clients:
+        with pytest.raises(HubUnavailableError, match="no answer in time"):
+            async with clients.registry.watch_lines("/x", {"watch": "true"}, silence_seconds=60):
+                pass
+    thawed.set()
 
 
 async def test_a_second_kubeconfig_makes_a_second_client(hub: FakeHub, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class RecordingSink:
 
 
 def without_delay(low: float, _: float) -> float:
-    return low if low >= 300 else 0.0
+    return low if low >= 100 else 0.0
 
 
 def make_object(name: str, version: str) -> dict[str, Any]:
@@ -221,3 +221,25 @@ async def test_a_watch_that_ends_at_once_counts_as_failed(hub: FakeHub, client: 
         await hub.wait_for("WATCH", 2)
         assert "at once" in informer.condition().detail
         again.set()
+
+
+async def test_a_watch_that_is_silent_for_too_long_is_resumed_without_a_fault(
+    hub: FakeHub, client: HubClient, sink: RecordingSink
+) -> None:
+    """A frozen hub holds its connections open; a healthy one sends bookmarks."""
+
+    def briefly(low: float, high: float) -> float:
+        return 0.05 if high < 300 else low
+
+    hub.script("LIST", Answer(body=make_list(make_object("a", "1"), version="7")))
+    hub.script("WATCH", Answer(events=({"type": "BOOKMARK", "object": make_object("", "9")},)))
+    hub.script("WATCH", Answer(events=(make_event("ADDED", "b", "10"),)))
+    collection = Collection(name="things", path=PATH)
+    informer = Informer(client, collection, sink, uniform=briefly)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(informer.run())
+        await sink.wait_for(a="1", b="10")
+        assert informer.condition().detail == ""
+        task.cancel()
+    assert [received.query["resourceVersion"] for received in hub.of_kind("WATCH")][:2] == ["7", "9"]
+    assert len(hub.of_kind("LIST")) == 1

@@ -15,7 +15,7 @@ from clustergateway.errors.v1 import error_reason_pb2
 from clustergateway.routing.v1 import routing_service_pb2, routing_service_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     Script = Callable[["Conversation"], Awaitable[None]]
@@ -135,7 +135,10 @@ class FakeCore(access_service_pb2_grpc.AccessServiceServicer, routing_service_pb
         conditions: What GetReadiness answers.
     """
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, *, routing: Any = None, options: Sequence[tuple[str, int]] = ()) -> None:
+        """Prepare; with `routing`, exchanges go to that servicer instead of scripts. `options` are gRPC's."""
+        self._routing = routing or self
+        self._options = options
         self.target = f"unix:{socket}"
         self.conversations: list[Conversation] = []
         self.tokens: dict[str, Any] = {}
@@ -154,13 +157,13 @@ class FakeCore(access_service_pb2_grpc.AccessServiceServicer, routing_service_pb
         self._server: grpc.aio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        server = grpc.aio.server()
+        server = grpc.aio.server(options=self._options)
         checks = health.aio.HealthServicer()
         for name in ("", "clustergateway.routing.v1.RoutingService"):
             await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
         access_service_pb2_grpc.add_AccessServiceServicer_to_server(self, server)
-        routing_service_pb2_grpc.add_RoutingServiceServicer_to_server(self, server)
+        routing_service_pb2_grpc.add_RoutingServiceServicer_to_server(self._routing, server)
         server.add_insecure_port(self.target)
         await server.start()
         self._server = server

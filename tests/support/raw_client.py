@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import struct
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -94,6 +96,12 @@ class RawClient:
             except ConnectionError:
                 pass
         return b"".join(pieces)
+
+    def reset(self) -> None:
+        """End the connection with a RST."""
+        sock = self.writer.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     async def _chunks(self) -> bytes:
         pieces = []

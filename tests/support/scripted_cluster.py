@@ -70,6 +70,7 @@ class ScriptedConnection(asyncio.Protocol):
         received: Everything received.
         sent_bytes: How many bytes were given to the transport.
         ended: Set when the connection has ended.
+        failure: Why it ended, where it was not in good order.
     """
 
     def __init__(self, cluster: ScriptedCluster, script: Sequence[Step]) -> None:
@@ -77,6 +78,7 @@ class ScriptedConnection(asyncio.Protocol):
         self.sent_bytes = 0
         self.got_eof = False
         self.ended = asyncio.Event()
+        self.failure: Exception | None = None
         self._cluster = cluster
         self._script = script
         self._unread = bytearray()
@@ -108,6 +110,7 @@ class ScriptedConnection(asyncio.Protocol):
         return self._transport is not None and self._transport.get_extra_info("ssl_object") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.failure = exc
         self.ended.set()
         self._writable.set()
         self._tell()

@@ -15,6 +15,8 @@ _SWITCHING_PROTOCOLS: Final = 101
 _SUBPROTOCOL: Final = b"sec-websocket-protocol"
 _UNAUTHORIZED: Final = 401
 _LOWEST_ERROR: Final = 400
+_LARGEST_SWITCH_BYTES: Final = 64 * 1024
+"""Most bytes of headers of a 101, which needs a handful of short ones."""
 
 
 def check_response(cluster_name: str, request: RequestHead, info: RequestInfo, response: ResponseHead) -> None:
@@ -51,6 +53,8 @@ def _check_upgrade(cluster_name: str, request: RequestHead, response: ResponseHe
         # RFC 9110 sections 8.6 and 15.2: a 1xx answer has no body, so these would be about the tunnel's bytes.
         if any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in response.headers):
             raise _invalid(cluster_name, "its switch of protocol announces a body")
+        if sum(len(name) + len(value) for name, value in response.headers) > _LARGEST_SWITCH_BYTES:
+            raise _invalid(cluster_name, "its switch of protocol has too many headers")
     elif response.status < _LOWEST_ERROR:
         raise _invalid(cluster_name, f"invalid upgrade response: status code {response.status}")
 

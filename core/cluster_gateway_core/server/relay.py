@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
-from cluster_gateway_core.errors import GatewayError, InvalidRequestError
+from cluster_gateway_core.errors import GatewayError, InvalidRequestError, UpstreamTimeoutError
 from cluster_gateway_core.routing.header_policy import first_value, returned_headers
 from cluster_gateway_core.routing.response_policy import check_response
 from clustergateway.routing.v1.routing_service_pb2 import (
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 Context: TypeAlias = "grpc.aio.ServicerContext[ExchangeRequest, ExchangeResponse]"
 
 _SWITCHING_PROTOCOLS: Final = 101
+_REFUSAL_SECONDS: Final = 10.0
+"""Longest that relaying a refusal to switch protocols may take: nothing limits the request otherwise.
+
+Source: kubernetes/apimachinery, pkg/util/proxy/upgradeaware.go, tryUpgrade.
+"""
 _MAXIMUM_BODY_BYTES: Final = 1024 * 1024
 """Most body bytes in one message; part of the API's contract."""
 
@@ -85,8 +90,20 @@ class Relay:
             self._exchange.open_tunnel()
             await self._context.write(message)
             await self._beside(self._upload(None), self._download(ExchangeResponse()))
+        elif self._request.upgrade:
+            await self._relay_refusal(cluster_name, message)
         else:
             await self._download(message)
+
+    async def _relay_refusal(self, cluster_name: str, message: ExchangeResponse) -> None:
+        try:
+            async with asyncio.timeout(_REFUSAL_SECONDS):
+                await self._download(message)
+        except TimeoutError:
+            raise UpstreamTimeoutError(
+                f"the refusal of cluster {cluster_name} to switch protocols did not end within {_REFUSAL_SECONDS:g} s",
+                cluster_name=cluster_name,
+            ) from None
 
     async def _download(self, message: ExchangeResponse) -> None:
         """Send what arrives until the response ends; the first message may carry a head already."""

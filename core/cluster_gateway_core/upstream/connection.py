@@ -8,7 +8,9 @@ and never decoded. A response counts as complete only when its framing says so: 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -161,10 +163,19 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """Close at once, so that the cluster sees the exchange cut; an answer in progress is never complete then."""
+        """Close at once, so that the cluster sees the exchange cut; an answer in progress is never complete then.
+
+        What a tunnel carries has no end of its own, so that an orderly end would look like one: it is reset instead.
+        """
         self._cut = True
-        if self._transport is not None:
-            self._transport.abort()
+        transport = self._transport
+        if transport is None:
+            return
+        if self._response.tunnel and not self._closed:
+            sock: socket.socket | None = transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
 
     # What the event loop calls
 

@@ -52,10 +52,13 @@ class UpstreamExchange:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Return the connection when both sides are complete, else cut it."""
+        """Return the connection when both sides are complete, else cut it.
+
+        What was asked to switch protocols carries nothing else, whatever it answered (CVE-2018-1002105).
+        """
         connection, self._connection = self._connection, None
         if connection is not None:
-            if not self._sent_all or self._tunnel:
+            if not self._sent_all or self._request.upgrade:
                 connection.abort()
             self._upstream.release(connection)
 

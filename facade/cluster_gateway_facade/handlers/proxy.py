@@ -34,6 +34,11 @@ _log = logging.getLogger(__name__)
 
 _SWITCHING_PROTOCOLS: Final = 101
 _LARGEST_MESSAGE_BYTES: Final = 512 * 1024
+_REFUSAL_SECONDS: Final = 10.0
+"""Longest that relaying a refusal to switch protocols may take: nothing limits the request otherwise.
+
+Source: kubernetes/apimachinery, pkg/util/proxy/upgradeaware.go, tryUpgrade.
+"""
 _TUNNEL_FLUSH_SECONDS: Final = 5.0
 """How long bytes that a client sent before it closed may take to reach the cluster."""
 
@@ -110,6 +115,10 @@ class _Carriage:
             return await self._respond(message)
         except CoreError as error:
             return self._fail(error)
+
+    def abort(self) -> Written:
+        """Cut what the client has of the response."""
+        return self._response.abort()
 
     async def _run_with_body(self, head: RequestHead) -> Written:
         content = self._request.content
@@ -214,8 +223,10 @@ class _Switch:
         self._exchange = exchange
         self._tunnel = tunnel
         self._connection = cast("Connection", request.protocol)
+        self._cluster_name = ""
 
     async def run(self, head: RequestHead) -> Written:
+        self._cluster_name = head.cluster_name
         try:
             await self._exchange.start(head, end=False)
             message = await self._exchange.receive()
@@ -230,19 +241,27 @@ class _Switch:
     async def _relay_refusal(self, message: ExchangeResponse) -> Written:
         """Relay the cluster's error, and close: bytes that the client sends behind it are nobody's request."""
         self._connection.draining = True
-        return await _Carriage(self._request, self._exchange, watch=False).relay(message)
+        carriage = _Carriage(self._request, self._exchange, watch=False)
+        try:
+            async with asyncio.timeout(_REFUSAL_SECONDS):
+                return await carriage.relay(message)
+        except TimeoutError:
+            _log.info("refusal of %s to switch protocols cut: the client takes it too slowly", self._cluster_name)
+            return carriage.abort()
 
     async def _run_tunnel(self) -> None:
         """Carry bytes both ways until either side ends.
 
-        A client that closes cancels this; what it sent before still goes to the cluster. When it is the facade
-        that stops, both sides are cut.
+        A client that closes cancels this; what it sent before still goes to the cluster. One that resets the
+        connection cuts the tunnel, and so does a facade that stops.
         """
         tunnelling = asyncio.get_running_loop().create_task(self._carry(), name="tunnel")
         try:
             await asyncio.shield(tunnelling)
         except asyncio.CancelledError:
-            if self._request.transport is None:
+            if self._connection.was_reset:
+                _log.info("tunnel to %s cut: the client reset its connection", self._cluster_name)
+            elif self._request.transport is None:
                 await asyncio.wait((tunnelling,), timeout=_TUNNEL_FLUSH_SECONDS)
             else:
                 self._tunnel.abort()
@@ -269,7 +288,8 @@ class _Switch:
         while data := await self._tunnel.receive():
             for start in range(0, len(data), _LARGEST_MESSAGE_BYTES):
                 await self._exchange.send(data[start : start + _LARGEST_MESSAGE_BYTES])
-        await self._exchange.finish()
+        if not self._connection.was_reset:  # then it has not ended, and is cut
+            await self._exchange.finish()
 
     async def _download(self) -> None:
         while True:

@@ -42,6 +42,7 @@ class Connection(RequestHandler):
         certificate: The client's, verified by TLS; None without one.
         draining: Whether the request in progress is the last.
         between_events: Whether a watch is in progress and has sent whole events only.
+        was_reset: Whether it has ended by a reset or another failure, and not in good order.
     """
 
     _request_count: int
@@ -55,6 +56,7 @@ class Connection(RequestHandler):
         "between_events",
         "certificate",
         "draining",
+        "was_reset",
     )
 
     def __init__(self, manager: Server, *, header_timeout_seconds: float, **options: Any) -> None:
@@ -67,6 +69,7 @@ class Connection(RequestHandler):
         self.certificate: PeerCertificate | None = None
         self.draining = False
         self.between_events = False
+        self.was_reset = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; the first head is due at once, as in Go's server."""
@@ -76,6 +79,7 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """End."""
         self._stop_timer()
+        self.was_reset = exc is not None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -179,13 +179,17 @@ class RelayedResponse:
 
     def abort(self) -> Written:
         """Cut the connection, so that a response without its end cannot be taken for a whole one."""
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None:
-            # A reset instead of an orderly end: to a client that reads until the end of the connection, an
-            # orderly end would look like a complete body.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
+        reset(self._transport)
         return CLOSES
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Close at once and visibly so: to who reads until the end of the connection, an orderly end looks complete."""
+    # asyncio's TLS transport fails the question once it is gone.
+    sock = None if transport.is_closing() else transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def _length(lengths: set[bytes]) -> int:

@@ -11,6 +11,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from cluster_gateway_facade.serving.response import reset
+
 if TYPE_CHECKING:
     from aiohttp import web
 
@@ -72,8 +74,8 @@ class ClientTunnel:
         self._transport.close()
 
     def abort(self) -> None:
-        """Close at once."""
-        self._transport.abort()
+        """Close at once, so that the client sees that it was cut."""
+        reset(self._transport)
 
     def _pause_reading(self) -> None:
         """Let the client wait, and keep the end of the connection behind everything in front of it.

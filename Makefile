@@ -1,16 +1,19 @@
 # make run    a hub, two managed clusters and the gateway on this host, until Ctrl-C
 # make test   every test, the end-to-end ones on real control planes included
-# Both set up all they need; see README.md.
+# make fuzz   every parser's invariants on RUNS made-up inputs each, from SEED
+# Each sets up all it needs; see README.md.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+RUNS ?= 20000
+SEED ?= 1
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run setup test verify lint types imports proto format update-constraints clean
+.PHONY: run setup test fuzz verify lint types imports proto format update-constraints clean
 
 run: setup
 	@$(BIN)/python -m cluster_gateway.demo $(ARGS)
@@ -20,6 +23,9 @@ setup: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	@$(BIN)/python -m cluster_gateway.control_planes --build-only
 	@$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(VENV)/.installed-fuzz
+	@$(BIN)/python -m tests.fuzz.run --runs $(RUNS) --seed $(SEED) $(ARGS)
 
 verify: lint types imports proto
 
@@ -60,6 +66,11 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing the gateway and its development tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+# Apart from the other tools, because it is not to be had for every platform.
+$(VENV)/.installed-fuzz: pyproject.toml constraints.txt $(VENV)/.installed-dev
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,fuzz]' || { echo "error: atheris could not be installed; it exists for Linux on x86-64" >&2; exit 1; }
+	@touch $@
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found; install Python 3.11 or newer, or name one with PYTHON=..." >&2; exit 1; }

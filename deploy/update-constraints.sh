@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 "$python" -m venv "$scratch/venv"
-"$scratch/venv/bin/python" -m pip install --quiet --editable '.[dev]'
+"$scratch/venv/bin/python" -m pip install --quiet --editable '.[dev,fuzz]'
 {
   head -n 1 constraints.txt
   "$scratch/venv/bin/python" -m pip freeze --exclude-editable | sort -f

@@ -18,6 +18,8 @@ MAXIMUM_TARGET_BYTES: Final = 256 * 1024
 MAXIMUM_QUERY_PAIRS: Final = 1000
 """Most query parameters, so that nothing can hide from whoever parses the query."""
 
+_DEEPEST_ESCAPES: Final = 4
+"""Layers of percent encoding below the first: more than any server on the way would undo."""
 _NODE_PROXY: Final = 4
 """Place of `proxy` in `api/v1/nodes/<name>/proxy`."""
 _NAMESPACED_PROXY: Final = 6
@@ -82,11 +84,16 @@ def _ends_at_proxy(segments: list[bytes], position: int) -> bool:
 
 
 def _decode_fully(segment: bytes) -> bytes:
-    """Undo up to four layers of percent encoding: deeper nesting than any server on the way would undo."""
-    for _ in range(4):
+    """Undo every further layer of percent encoding; one too deeply nested is refused, since each layer costs time."""
+    for _ in range(_DEEPEST_ESCAPES):
         if b"%" not in segment:
-            break
-        segment = unquote_to_bytes(segment)
+            return segment
+        decoded = unquote_to_bytes(segment)
+        if decoded == segment:
+            return segment
+        segment = decoded
+    if unquote_to_bytes(segment) != segment:
+        raise _invalid("it holds escapes within escapes within escapes")
     return segment
 
 

@@ -111,5 +111,11 @@ class Gateway:
         peer = request.remote
         addresses = [peer] if peer else []
         if self._authenticator.is_front_proxy(certificate):
-            addresses = [*request.headers.getall("X-Forwarded-For", []), *addresses]
+            # The hub appends to what its caller sent, whatever that was.
+            told = [value for value in request.headers.getall("X-Forwarded-For", []) if _is_plain(value)]
+            addresses = [*told, *addresses]
         return ", ".join(addresses)
+
+
+def _is_plain(value: str) -> bool:
+    return bool(value) and value.isascii() and value.isprintable()

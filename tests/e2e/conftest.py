@@ -18,6 +18,7 @@ from tests.support.gateway import (
 )
 from tests.support.kubectl import Kubectl, write_kubeconfig
 from tests.support.manifests import MANIFESTS
+from tests.support.routes import Route, scripted_route
 
 from cluster_gateway.control_planes import (
     REQUIRED_PROGRAMS,
@@ -143,3 +144,17 @@ def cluster_name(request: pytest.FixtureRequest) -> str:
 def kubectl(clusters: dict[str, Kubectl], cluster_name: str) -> Kubectl:
     """Each cluster in turn, through kubectl."""
     return clusters[cluster_name]
+
+
+@pytest.fixture(params=["facade", "hub"])
+async def route(request: pytest.FixtureRequest, stage: Stage, gateway: Gateway) -> AsyncIterator[Route]:
+    """A scripted cluster of the test's own, by each of the two ways."""
+    async with scripted_route(stage, gateway, str(request.param)) as route:
+        yield route
+
+
+@pytest.fixture
+async def facade_route(stage: Stage, gateway: Gateway) -> AsyncIterator[Route]:
+    """A scripted cluster of the test's own, straight at the facade: every byte is the client's."""
+    async with scripted_route(stage, gateway, "facade") as route:
+        yield route

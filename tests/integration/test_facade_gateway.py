@@ -253,6 +253,15 @@ async def test_addresses_are_believed_from_the_front_proxy_alone_io_10(gateway: 
     assert told == ["192.0.2.7, 127.0.0.1", "127.0.0.1"]
 
 
+@pytest.mark.parametrize("claim", ["caf\xe9", "192.0.2.7\tx", ""])
+async def test_an_address_that_is_none_is_not_told_further(gateway: RunningFacade, claim: str) -> None:
+    """The hub hands on what its caller wrote; it must neither fail the request nor reach the cluster."""
+    async with gateway.as_front_proxy() as client:
+        response = await client.get(f"{PROXY}/x", *ALICE, f"X-Forwarded-For: {claim}", "X-Forwarded-For: 192.0.2.8")
+    assert response.status == 200
+    assert gateway.core.conversations[0].head.forwarded_for == "192.0.2.8, 127.0.0.1"
+
+
 async def test_a_defect_is_a_status_without_detail(
     gateway: RunningFacade, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

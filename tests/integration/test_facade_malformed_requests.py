@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.malformed_requests import SECRET, malformed_requests
 from tests.support.running_facade import ALICE, PROXY
 
 from cluster_gateway_facade.serving import connection
@@ -14,59 +15,20 @@ from cluster_gateway_facade.serving import connection
 if TYPE_CHECKING:
     from tests.support.running_facade import RunningFacade
 
-SECRET = "s3cr3t"
 USER = "\r\n".join(ALICE)
 LINE = f"POST {PROXY}/{SECRET} HTTP/1.1\r\n"
 HOST = f"Host: gateway\r\n{USER}\r\nAuthorization: Bearer {SECRET}\r\n"
-CHUNK = "0\r\n\r\n"
 
-CORPUS = {
-    "length-and-chunked": f"{LINE}{HOST}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n{CHUNK}",
-    "chunked-and-length": f"{LINE}{HOST}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n{CHUNK}",
-    "two-lengths": f"{LINE}{HOST}Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-    "two-equal-lengths": f"{LINE}{HOST}Content-Length: 1\r\nContent-Length: 1\r\n\r\na",
-    "length-list": f"{LINE}{HOST}Content-Length: 1, 1\r\n\r\na",
-    "signed-length": f"{LINE}{HOST}Content-Length: +1\r\n\r\na",
-    "hex-length": f"{LINE}{HOST}Content-Length: 0x1\r\n\r\na",
-    "gzip-chunked": f"{LINE}{HOST}Transfer-Encoding: gzip, chunked\r\n\r\n{CHUNK}",
-    "chunked-gzip": f"{LINE}{HOST}Transfer-Encoding: chunked, gzip\r\n\r\n{CHUNK}",
-    "chunked-twice": f"{LINE}{HOST}Transfer-Encoding: chunked, chunked\r\n\r\n{CHUNK}",
-    "two-codings": f"{LINE}{HOST}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n{CHUNK}",
-    "identity": f"{LINE}{HOST}Transfer-Encoding: identity\r\n\r\n",
-    "xchunked": f"{LINE}{HOST}Transfer-Encoding: xchunked\r\n\r\n{CHUNK}",
-    "coding-with-tab": f"{LINE}{HOST}Transfer-Encoding:\x0bchunked\r\n\r\n{CHUNK}",
-    "chunked-in-1.0": f"POST {PROXY}/x HTTP/1.0\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n{CHUNK}",
-    "bare-lf": f"GET {PROXY}/x HTTP/1.1\n{USER}\nHost: gateway\n\n",
-    "bare-lf-in-header": f"{LINE}{HOST}A: b\nC: d\r\n\r\n",
-    "bare-cr-in-header": f"{LINE}{HOST}A: b\rC: d\r\n\r\n",
-    "obs-fold": f"{LINE}{HOST}A: b\r\n c\r\n\r\n",
-    "space-before-colon": f"{LINE}{HOST}Content-Length : 5\r\n\r\n",
-    "no-header-name": f"{LINE}{HOST}: x\r\n\r\n",
-    "nul-in-header": f"{LINE}{HOST}A: \x00\r\n\r\n",
-    "http-2-line": f"GET {PROXY}/x HTTP/2.0\r\n{HOST}\r\n",
-    "http-2-preface": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "http-0.9": f"GET {PROXY}/x\r\n\r\n",
-    "http-1.2": f"GET {PROXY}/x HTTP/1.2\r\n{HOST}\r\n",
-    "duplicate-host": f"{LINE}{HOST}Host: other\r\n\r\n",
-    "no-host": f"{LINE}{USER}\r\n\r\n",
-    "absolute-form": f"GET https://gateway{PROXY}/x HTTP/1.1\r\n{HOST}\r\n",
-    "asterisk": f"OPTIONS * HTTP/1.1\r\n{HOST}\r\n",
-    "fragment": f"GET {PROXY}/x#y HTTP/1.1\r\n{HOST}\r\n",
-    "connect": f"CONNECT gateway:443 HTTP/1.1\r\n{HOST}\r\n",
-    "connect-path": f"CONNECT {PROXY}/x HTTP/1.1\r\n{HOST}\r\n",
-    "trace": f"TRACE {PROXY}/x HTTP/1.1\r\n{HOST}\r\n",
-    "space-in-target": f"GET {PROXY}/x y HTTP/1.1\r\n{HOST}\r\n",
-    "tls-to-tls": "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-}
+CORPUS = malformed_requests(PROXY, ALICE)
 
 
-@pytest.mark.parametrize("request_text", CORPUS.values(), ids=CORPUS.keys())
+@pytest.mark.parametrize("data", CORPUS.values(), ids=CORPUS.keys())
 async def test_it_is_refused_with_a_status_that_echoes_nothing_and_the_core_is_untouched_a_12(
-    gateway: RunningFacade, request_text: str, caplog: pytest.LogCaptureFixture
+    gateway: RunningFacade, data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with gateway.as_front_proxy() as client:
         # The second request would be answered by a server that lost step.
-        await client.send(request_text.encode("latin-1") + f"GET {PROXY}/next HTTP/1.1\r\n{HOST}\r\n".encode())
+        await client.send(data + f"GET {PROXY}/next HTTP/1.1\r\n{HOST}\r\n".encode())
         response = await client.response()
         assert await client.rest() == b""
     assert response.status == 400

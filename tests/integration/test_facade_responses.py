@@ -101,6 +101,13 @@ async def test_a_head_and_a_chunk_leave_before_the_body_ends_rt_9_rt_10(gateway:
         assert await client.read(len(b"6\r\nevent\n\r\n")) == b"6\r\nevent\n\r\n"
 
 
+async def test_a_204_promises_no_body_rt_15(gateway: RunningFacade) -> None:
+    """RFC 9110 section 8.6: a client that believed the length would wait for it, or take the next head for it."""
+    gateway.core.script(replies(204, (b"A", b"b"), (b"Content-Length", b"9")))
+    async with gateway.as_front_proxy() as client:
+        assert (await client.get(f"{PROXY}/x", *ALICE)).headers == [("A", "b")]
+
+
 @pytest.mark.parametrize("headers", [[], [(b"Content-Length", b"100")]], ids=["chunked", "length"])
 async def test_a_body_that_the_core_cuts_is_cut_for_the_client_rt_35(
     gateway: RunningFacade, headers: list[tuple[bytes, bytes]]

@@ -191,6 +191,7 @@ async def test_the_cluster_s_credential_is_on_the_upgrade_and_the_caller_s_is_no
         "Authorization: Bearer of-the-caller",
         "X-Forwarded-For: 192.0.2.7",
         "Forwarded: for=192.0.2.9",
+        "Audit-Id: theirs",
         method="POST",
     )
     async with (
@@ -209,6 +210,7 @@ async def test_the_cluster_s_credential_is_on_the_upgrade_and_the_caller_s_is_no
     assert named == {
         b"host": b"127.0.0.1:%d" % port,
         b"authorization": b"Bearer s3cret",
+        b"audit-id": b"theirs",
         b"x-forwarded-for": b"192.0.2.7, 127.0.0.1",
         b"connection": b"Upgrade",
         b"upgrade": b"SPDY/3.1",

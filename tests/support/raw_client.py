@@ -24,11 +24,13 @@ class RawResponse:
 
     Attributes:
         status: Status code.
+        reason: Reason phrase.
         headers: Names and values as sent, in order.
         body: The body, without chunk framing.
     """
 
     status: int
+    reason: str
     headers: list[tuple[str, str]]
     body: bytes
 
@@ -57,18 +59,23 @@ class RawClient:
 
     async def head(self) -> tuple[int, list[tuple[str, str]]]:
         """Read a response's head."""
+        status, _, headers = await self._head()
+        return status, headers
+
+    async def _head(self) -> tuple[int, str, list[tuple[str, str]]]:
         async with asyncio.timeout(LIMIT_SECONDS):
             data = await self._reader.readuntil(b"\r\n\r\n")
         first, *lines = data.decode("latin-1").split("\r\n")[:-2]
-        assert first.startswith("HTTP/1.1 ")
-        return int(first.split(" ")[1]), [(line.partition(": ")[0], line.partition(": ")[2]) for line in lines]
+        version, status, reason = first.split(" ", 2)
+        assert version == "HTTP/1.1"
+        return int(status), reason, [(line.partition(": ")[0], line.partition(": ")[2]) for line in lines]
 
     async def response(self, *, bodiless: bool = False) -> RawResponse:
         """Read a whole response; IncompleteReadError or ConnectionError where it is cut."""
-        status, headers = await self.head()
+        status, reason, headers = await self._head()
         named = {name.lower(): value for name, value in headers}
         async with asyncio.timeout(LIMIT_SECONDS):
-            if bodiless or status in (204, 304):
+            if bodiless or status < 200 or status in (204, 304):
                 body = b""
             elif "content-length" in named:
                 body = await self._reader.readexactly(int(named["content-length"]))
@@ -76,7 +83,7 @@ class RawClient:
                 body = await self._chunks()
             else:
                 body = await self._reader.read()
-        return RawResponse(status=status, headers=headers, body=body)
+        return RawResponse(status=status, reason=reason, headers=headers, body=body)
 
     async def read(self, size: int) -> bytes:
         async with asyncio.timeout(LIMIT_SECONDS):

@@ -11,10 +11,13 @@ import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeAlias, cast
 
+from tests.support.received_request import split_request
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tests.support.hub_certificates import Identity
+    from tests.support.received_request import ReceivedRequest
 
 WAIT_SECONDS = 5.0
 """How long a test waits for what must happen, before it fails."""
@@ -32,6 +35,25 @@ class Receive:
     """Wait until the bytes received on this connection, and not waited for yet, hold a text; forget up to its end."""
 
     until: bytes = b"\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Dribble:
+    """Send bytes in pieces of `size`, each written by itself."""
+
+    data: bytes
+    size: int = 1
+
+
+class ReceiveRequest:
+    """Wait for a whole request, whatever it is, and keep it; a malformed one fails the test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Take whole requests and send for each what `by` returns, or do it, until either side ends."""
+
+    by: Callable[[ReceivedRequest], bytes | Sequence[Step]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +82,7 @@ class Reset:
     """End TCP with a RST."""
 
 
-Step: TypeAlias = "Send | Receive | Hold | StopReading | Close | Drop | Reset"
+Step: TypeAlias = "Send | Dribble | Receive | ReceiveRequest | Answer | Hold | StopReading | Close | Drop | Reset"
 
 
 class ScriptedConnection(asyncio.Protocol):
@@ -68,13 +90,16 @@ class ScriptedConnection(asyncio.Protocol):
 
     Attributes:
         received: Everything received.
+        requests: Those that `ReceiveRequest` and `Answer` took.
         sent_bytes: How many bytes were given to the transport.
         ended: Set when the connection has ended.
         failure: Why it ended, where it was not in good order.
+        fault: What was malformed in a request; leaving the cluster's context raises it.
     """
 
     def __init__(self, cluster: ScriptedCluster, script: Sequence[Step]) -> None:
         self.received = bytearray()
+        self.requests: list[ReceivedRequest] = []
         self.sent_bytes = 0
         self.got_eof = False
         self.ended = asyncio.Event()
@@ -87,6 +112,7 @@ class ScriptedConnection(asyncio.Protocol):
         self._writable.set()
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
+        self.fault: AssertionError | None = None
 
     @property
     def is_blocked(self) -> bool:
@@ -126,6 +152,11 @@ class ScriptedConnection(asyncio.Protocol):
         """Wait until something was received."""
         await self._until(lambda: data in self.received)
 
+    async def wait_for_request(self, index: int = 0) -> ReceivedRequest:
+        """Wait until a request was taken whole."""
+        await self._until(lambda: len(self.requests) > index)
+        return self.requests[index]
+
     async def wait_until_blocked(self) -> None:
         """Wait until the other side takes no more."""
         await self._until(lambda: self.is_blocked)
@@ -155,24 +186,43 @@ class ScriptedConnection(asyncio.Protocol):
                 await self._news.wait()
 
     async def _run(self) -> None:
-        for step in self._script:
+        try:
+            if not await self._follow(self._script):
+                await self._do(Close())
+        except AssertionError as fault:
+            self.fault = fault
+            await self._do(Reset())
+
+    async def _follow(self, script: Sequence[Step]) -> bool:
+        """Whether the connection has ended with it."""
+        for step in script:
             if self.ended.is_set():
-                return
+                return True
+            if isinstance(step, Answer):
+                while (request := await self._receive_request()) is not None:
+                    answer = step.by(request)
+                    if await self._follow((Send(answer),) if isinstance(answer, bytes) else answer):
+                        return True
+                continue
             await self._do(step)
             if isinstance(step, Close | Drop | Reset):
-                return
-        await self._do(Close())
+                return True
+        return False
 
     async def _do(self, step: Step) -> None:
         transport = self._transport
         assert transport is not None
         match step:
             case Send(data):
-                self.sent_bytes += len(data)
-                transport.write(data)
-                await self._writable.wait()
+                await self._send(data)
+            case Dribble(data, size):
+                for start in range(0, len(data), size):
+                    await self._send(data[start : start + size])
+                    await asyncio.sleep(0)  # so that others see each piece
             case Receive(until):
                 await self._receive(until)
+            case ReceiveRequest():
+                await self._receive_request()
             case Hold(event):
                 await (event.wait() if event is not None else self._wait_for_end())
             case StopReading(event):
@@ -189,6 +239,24 @@ class ScriptedConnection(asyncio.Protocol):
                 raw = self._raw_socket()
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 transport.abort()
+
+    async def _send(self, data: bytes) -> None:
+        assert self._transport is not None
+        self.sent_bytes += len(data)
+        self._transport.write(data)
+        await self._writable.wait()
+
+    async def _receive_request(self) -> ReceivedRequest | None:
+        while (found := split_request(bytes(self._unread))) is None:
+            if self.ended.is_set() or self.got_eof:
+                return None
+            self._news.clear()
+            await self._news.wait()
+        request, length = found
+        del self._unread[:length]
+        self.requests.append(request)
+        self._tell()
+        return request
 
     async def _receive(self, until: bytes) -> None:
         while until not in self._unread:
@@ -210,14 +278,16 @@ class ScriptedConnection(asyncio.Protocol):
 
 
 class ScriptedCluster:
-    """Accepts connections on loopback; each takes the next script, and one without a script waits for ever.
+    """Accepts connections on loopback; each takes the next script, and one without a script does `otherwise`.
 
     Attributes:
         connections: Those accepted (over TLS: whose handshake is done), in order.
+        otherwise: The script of connections beyond the scripts; by default it waits for ever.
     """
 
     def __init__(self, *scripts: Sequence[Step], tls: ssl.SSLContext | None = None) -> None:
         self.connections: list[ScriptedConnection] = []
+        self.otherwise: Sequence[Step] = (Hold(),)
         self._scripts = list(scripts)
         self._tls = tls
         self._server: asyncio.Server | None = None
@@ -234,6 +304,19 @@ class ScriptedCluster:
         await self._server.wait_closed()
         for connection in self.connections:
             await connection.stop()
+        for connection in self.connections:
+            if connection.fault is not None:
+                raise connection.fault
+
+    @property
+    def requests(self) -> list[ReceivedRequest]:
+        """What was taken whole on all connections, in the order of their connections."""
+        return [request for connection in self.connections for request in connection.requests]
+
+    @property
+    def received(self) -> bytes:
+        """Everything that was received on any connection."""
+        return b"".join(connection.received for connection in self.connections)
 
     @property
     def port(self) -> int:
@@ -253,8 +336,7 @@ class ScriptedCluster:
         """Wait for a connection by its place in the order of arrival."""
         async with asyncio.timeout(WAIT_SECONDS):
             while len(self.connections) <= index:
-                self._changed.clear()
-                await self._changed.wait()
+                await self.changed()
         return self.connections[index]
 
     async def wait_all_ended(self) -> None:
@@ -262,12 +344,17 @@ class ScriptedCluster:
         for connection in self.connections:
             await connection.wait_ended()
 
+    async def changed(self) -> None:
+        """Wait until something happens on any connection."""
+        self._changed.clear()
+        await self._changed.wait()
+
     def announce(self) -> None:
         """Wake whoever waits for a connection."""
         self._changed.set()
 
     def _accept(self) -> ScriptedConnection:
-        return ScriptedConnection(self, self._scripts.pop(0) if self._scripts else (Hold(),))
+        return ScriptedConnection(self, self._scripts.pop(0) if self._scripts else self.otherwise)
 
 
 def serving_context(identity: Identity, *, client_ca: Identity | None = None) -> ssl.SSLContext:

@@ -8,10 +8,13 @@ import ssl
 import pytest
 from tests.support.scripted_cluster import (
     WAIT_SECONDS,
+    Answer,
     Close,
+    Dribble,
     Drop,
     Hold,
     Receive,
+    ReceiveRequest,
     Reset,
     ScriptedCluster,
     Send,
@@ -102,6 +105,75 @@ async def test_reader_that_stops_is_seen() -> None:
         connection = await cluster.connection(0)
         await connection.wait_until_blocked()
         assert connection.is_blocked
+        writer.transport.abort()
+
+
+async def test_dribbled_bytes_arrive_in_order() -> None:
+    async with ScriptedCluster((Dribble(b"abcdefg", 2),)) as cluster:
+        assert await read_all(cluster) == b"abcdefg"
+        assert (await cluster.connection(0)).sent_bytes == 7
+
+
+async def test_whole_requests_are_kept_and_answered_in_turn() -> None:
+    async with ScriptedCluster() as cluster:
+        cluster.otherwise = (Answer(lambda request: request.target + b"=" + request.body + b";"),)
+        first = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n3\r\n\r\nx\r\n0\r\n\r\n"
+        second = b"PUT /b HTTP/1.1\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 1\r\n\r\ny"
+        reader, writer = await asyncio.open_connection("127.0.0.1", cluster.port)
+        writer.write(first + second)
+        answers = b"/a=hi\r\nx;/b=y;"
+        assert await reader.readexactly(len(answers)) == answers
+        one, two = cluster.requests
+        writer.transport.abort()
+        await cluster.wait_all_ended()
+
+    assert (one.method, one.target, one.body, one.chunked) == (b"POST", b"/a", b"hi\r\nx", True)
+    assert (two.headers, two.body, two.chunked) == (
+        [(b"X-A", b"1"), (b"x-a", b"2"), (b"Content-Length", b"1")],
+        b"y",
+        False,
+    )
+    assert two.values(b"X-A") == [b"1", b"2"]
+    assert cluster.received == first + second
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        b"GET / HTTP/1.1\nHost: x\r\n\r\n",
+        b"GET  / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA : b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: b\0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n+1\r\na\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\r\n\r\n",
+    ],
+)
+async def test_malformed_request_fails_the_test(malformed: bytes) -> None:
+    cluster = ScriptedCluster((ReceiveRequest(), Send(b"never")))
+    await cluster.__aenter__()
+    with pytest.raises(ConnectionResetError):
+        await read_all(cluster, data=malformed)
+    with pytest.raises(AssertionError):
+        await cluster.__aexit__()
+
+
+async def test_request_that_is_not_whole_is_waited_for() -> None:
+    pieces = (b"POST / HTTP/1.1\r\nTransfer-Encoding: chu", b"nked\r\n\r\n2\r", b"\nh", b"i\r\n0\r\n", b"\r\n")
+    async with ScriptedCluster((ReceiveRequest(), Send(b"ok"))) as cluster:
+        reader, writer = await asyncio.open_connection("127.0.0.1", cluster.port)
+        connection = await cluster.connection(0)
+        sent = b""
+        for piece in pieces:
+            assert connection.requests == []
+            writer.write(piece)
+            sent += piece
+            await connection.wait_for_bytes(sent)
+        assert (await connection.wait_for_request()).body == b"hi"
+        assert await reader.readexactly(2) == b"ok"
         writer.transport.abort()
 
 

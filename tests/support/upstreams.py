@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cluster_gateway_core.model.http import Headers, ResponseHead
 
 AUTHORITY = make_identity("cluster ca")
-SERVER = make_identity("cluster", issuer=AUTHORITY, usages=(), hosts=("cluster.example",))
+SERVER = make_identity("cluster", issuer=AUTHORITY, usages=(), hosts=("cluster.example", "127.0.0.1"))
 
 
 def make_cluster(

@@ -47,6 +47,8 @@ _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """A header's name: RFC 9110 section 5.6.2, token. A space before the colon would split readers' opinions."""
 _FORBIDDEN_IN_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 """RFC 9110 section 5.5."""
+AUDIT_ID: Final = b"audit-id"
+"""Source: kubernetes/apiserver, pkg/apis/audit/types.go, HeaderAuditID."""
 _NEVER_RETURNED: Final = _HOP_BY_HOP | {b"proxy-authenticate", b"alt-svc"}
 
 
@@ -91,6 +93,11 @@ def forwarded_headers(
     if named:
         kept = [header for header in kept if header[0].lower() not in named]
     return kept
+
+
+def has_audit_id(headers: Headers) -> bool:
+    """Whether a request carries the id under which the hub and the cluster log it."""
+    return any(name.lower() == AUDIT_ID for name, _ in headers)
 
 
 def returned_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -8,6 +8,7 @@ trying.
 from __future__ import annotations
 
 import logging
+import uuid
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import grpc
@@ -22,7 +23,7 @@ from cluster_gateway_core.errors import (
 from cluster_gateway_core.identity.impersonator import Impersonator
 from cluster_gateway_core.model.attributes import ResourceAttributes
 from cluster_gateway_core.model.http import RequestHead
-from cluster_gateway_core.routing.header_policy import forwarded_headers
+from cluster_gateway_core.routing.header_policy import AUDIT_ID, first_value, forwarded_headers, has_audit_id
 from cluster_gateway_core.routing.request_info import parse_request_info, verb_of_method
 from cluster_gateway_core.routing.target import check_target
 from cluster_gateway_core.server.relay import Relay
@@ -94,7 +95,13 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         except UnauthenticatedError as error:
             await abort_with(context, error)
         except GatewayError as error:
-            _log.info("exchange with %s failed: %s: %s", error.cluster_name or "-", error.reason, error.message)
+            _log.info(
+                "exchange with %s failed: %s: %s (audit id %s)",
+                error.cluster_name or "-",
+                error.reason,
+                error.message,
+                _audit_id(first.head),
+            )
             await context.write(_failed(error))
         except Exception:  # noqa: BLE001 - whatever a request does, the others go on
             _log.exception("exchange with %s failed", first.head.cluster_name)
@@ -111,6 +118,10 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         headers = forwarded_headers(request.headers, impersonation)
         if impersonation:
             user = await self._impersonator.impersonate(user, impersonation)
+        if not has_audit_id(headers):
+            # As kube-apiserver does (endpoints/filters/audit_init.go): our log and the cluster's audit log then agree.
+            headers.append((b"Audit-Id", str(uuid.uuid4()).encode()))
+            message.headers.add(name=headers[-1][0], value=headers[-1][1])
         await self._authorize(user, cluster_name, request)
         upstream = self._directory.resolve(cluster_name)
         info = parse_request_info(request.method, request.target.decode("utf-8", "replace"))
@@ -158,6 +169,12 @@ def _read_head(first: ExchangeRequest, *, trusted: bool) -> RequestHead:
         upgrade=message.upgrade,
         has_body=not message.upgrade and (bool(first.body) or not first.HasField("end")),
     )
+
+
+def _audit_id(message: RequestHeadMessage) -> str:
+    """The request's audit id, as it may be logged: kube-apiserver takes 64 characters of it."""
+    value = first_value(((header.name, header.value) for header in message.headers), AUDIT_ID) or b""
+    return repr(value[:64].decode("latin-1"))
 
 
 def _failed(error: GatewayError) -> ExchangeResponse:

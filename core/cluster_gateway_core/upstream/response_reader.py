@@ -6,6 +6,7 @@ besides it spoils the connection for a further exchange. After a 101 everything 
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -16,6 +17,8 @@ from cluster_gateway_core.model.http import ResponseHead
 if TYPE_CHECKING:
     from cluster_gateway_core.errors import GatewayError
     from cluster_gateway_core.model.http import Headers
+
+_log = logging.getLogger(__name__)
 
 _SWITCHING_PROTOCOLS: Final = 101
 _OK: Final = 200
@@ -44,6 +47,7 @@ class ResponseReader:
     __slots__ = (
         "_bytes_without_body",
         "_cluster_name",
+        "_has_trailers",
         "_headers",
         "_informational",
         "_method",
@@ -68,6 +72,7 @@ class ResponseReader:
         self._headers: list[tuple[bytes, bytes]] = []
         self._reason = b""
         self._bytes_without_body = 0
+        self._has_trailers = False
         self._informational = 0
         self.head: ResponseHead | None = None
         self.chunks: list[bytes] = []
@@ -110,6 +115,9 @@ class ResponseReader:
         """Take a header line, or a trailer, which is dropped: trailers never become headers; httptools."""
         if self.head is None:
             self._headers.append((name, value))
+        elif not (self._has_trailers or self._is_decided()):
+            self._has_trailers = True
+            _log.info("dropped the trailers of an answer of cluster %s", self._cluster_name)
 
     def on_headers_complete(self) -> None:
         """Take the end of a head; httptools."""

@@ -13,7 +13,10 @@ _PROXIED: Final = re.compile(
 _NAME: Final = re.compile(rb"[A-Za-z0-9][-._A-Za-z0-9]*")
 """Wider than the names that clusters can have, so that a mistyped one is refused like any unknown one."""
 _LONGEST_NAME: Final = 253
-_ESCAPED_DRY_RUN: Final = b"__dryRun"
+_ESCAPED_DRY_RUN: Final = re.compile(
+    rb"(?:^|(?<=&))(?:_|%5[fF]){2}(?:d|%64)(?:r|%72)(?:y|%79)(?:R|%52)(?:u|%75)(?:n|%6[eE])(?=[=&]|$)"
+)
+"""The key `__dryRun`, however it is percent-encoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,7 @@ def parse_proxied_target(target: bytes) -> ProxiedTarget | None:
     name, rest = match["name"], match["target"] or b"/"
     if not rest.startswith(b"/"):
         rest = b"/" + rest
-    if _ESCAPED_DRY_RUN in rest:
+    if b"__" in rest or b"%5" in rest:
         rest = _restore_dry_run(rest)
     known = len(name) <= _LONGEST_NAME and _NAME.fullmatch(name) is not None
     return ProxiedTarget(cluster_name=name.decode("ascii") if known else None, target=rest)
@@ -50,8 +53,4 @@ def parse_proxied_target(target: bytes) -> ProxiedTarget | None:
 
 def _restore_dry_run(target: bytes) -> bytes:
     path, separator, query = target.partition(b"?")
-    pairs = [
-        b"dryRun" + pair[len(_ESCAPED_DRY_RUN) :] if pair.partition(b"=")[0] == _ESCAPED_DRY_RUN else pair
-        for pair in query.split(b"&")
-    ]
-    return path + separator + b"&".join(pairs)
+    return path + separator + _ESCAPED_DRY_RUN.sub(b"dryRun", query)

@@ -119,6 +119,8 @@ class RelayedResponse:
             if lowered in _OWN_FRAMING:
                 continue
             if lowered == b"content-length":
+                if status == _NO_CONTENT:
+                    continue  # RFC 9110 section 8.6 forbids it, and who believes it waits for a body
                 lengths.add(value)
             lines += (name, b": ", value, b"\r\n")
         # Each header is four pieces; a line break inside one would make two lines of it.

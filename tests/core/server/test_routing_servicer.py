@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING
 
 import grpc
@@ -77,6 +78,38 @@ async def test_request_and_answer_travel(cluster: ScriptedCluster, core: Routing
     assert b"mine" not in received
     assert b"admin" not in received
     assert core.authorizer.asked == [("get", "proxy", "managed1")]
+
+
+@pytest.mark.parametrize(
+    "headers", [[], [("Audit-Id", "theirs"), ("Connection", "audit-id")]], ids=["none", "removed by Connection"]
+)
+async def test_request_without_audit_id_gets_one(
+    cluster: ScriptedCluster, client: CoreClient, headers: list[tuple[str, str]]
+) -> None:
+    """RT-18."""
+    cluster.script((*_OK, *_OK))
+    for _ in range(2):
+        async with client.request("managed1", "GET", "/api", headers=headers) as response:
+            await response.read()
+
+    ids = re.findall(rb"\r\nAudit-Id: ([0-9a-f-]{36})\r\n", cluster.connections[0].received)
+    assert len(set(ids)) == len(ids) == 2
+
+
+@pytest.mark.parametrize("headers", [[], [("audit-id", "a\x85b" + "c" * 100)]], ids=["made", "sent"])
+async def test_failure_is_logged_with_the_audit_id(
+    core: RoutingCore, client: CoreClient, headers: list[tuple[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """RT-18; whoever chooses an id chooses no line of the log."""
+    caplog.set_level("INFO")
+    core.clusters.cluster = None
+    with pytest.raises(CoreError):
+        async with client.request("managed1", "GET", "/api", headers=headers):
+            pass
+
+    (message,) = [record.message for record in caplog.records if "CLUSTER_NOT_FOUND" in record.message]
+    expected = r"'a\\x85b" + "c" * 61 + "'" if headers else "'[0-9a-f-]{36}'"
+    assert re.search(rf"\(audit id {expected}\)$", message), message
 
 
 @pytest.mark.parametrize("size", [0, 5, 3 * 1024 * 1024])

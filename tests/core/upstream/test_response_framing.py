@@ -228,9 +228,10 @@ async def test_head_arrives_byte_by_byte_and_keeps_its_lines() -> None:
     ]
 
 
-async def test_trailers_never_become_headers() -> None:
+async def test_trailers_never_become_headers_and_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """RT-39."""
-    answer = _OK_CHUNKED + b"2\r\nhi\r\n0\r\nX-Remote-User: admin\r\n\r\n"
+    caplog.set_level("INFO")
+    answer = _OK_CHUNKED + b"2\r\nhi\r\n0\r\nX-Remote-User: admin\r\nX-Other: secret\r\n\r\n"
     async with ScriptedCluster((Receive(_END), Send(answer), Hold())) as cluster:
         upstream = make_upstream(cluster.address)
         head, _ = await fetch(upstream)
@@ -238,3 +239,4 @@ async def test_trailers_never_become_headers() -> None:
         await cluster.wait_all_ended()
 
     assert head.headers == [(b"Transfer-Encoding", b"chunked")]
+    assert [record.message for record in caplog.records] == ["dropped the trailers of an answer of cluster managed1"]

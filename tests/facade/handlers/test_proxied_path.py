@@ -57,6 +57,11 @@ def test_names_that_no_cluster_can_have_name_none(name: bytes) -> None:
         (b"__dryRunX=1", b"__dryRunX=1"),
         (b"x__dryRun=1", b"x__dryRun=1"),
         (b"__dryRun=All&dryRun=All", b"dryRun=All&dryRun=All"),
+        (b"%5F_dryRun=All", b"dryRun=All"),
+        (b"a=b&%5f%5F%64%72%79%52%75%6E=All&c=d", b"a=b&dryRun=All&c=d"),
+        (b"_%5fdryRunX=1", b"_%5fdryRunX=1"),
+        (b"%255F_dryRun=1", b"%255F_dryRun=1"),
+        (b"x=?__dryRun=1", b"x=?__dryRun=1"),
     ],
 )
 def test_an_escaped_dry_run_is_one_again_rt_19(query: bytes, expected: bytes) -> None:

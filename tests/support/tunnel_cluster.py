@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 from tests.support.scripted_cluster import serving_context
+from tests.support.stream_cluster import stream_cluster
 from tests.support.upstreams import SERVER
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -26,36 +26,18 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 @asynccontextmanager
 async def tunnel_cluster(talk: Talk) -> AsyncIterator[str]:
-    """Serve on loopback; yields the address."""
-    talks: set[asyncio.Task[None]] = set()
+    """Serve on loopback; yields the address. A tunnel ends in good order when its talk does."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            (upgrade,) = (line for line in head if line.lower().startswith("upgrade:"))
-            writer.write(f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n{upgrade}\r\n\r\n".encode())
-            await talk(reader, writer)
-        except (OSError, EOFError):
-            pass  # the other side has ended
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        (upgrade,) = (line for line in head if line.lower().startswith("upgrade:"))
+        writer.write(f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n{upgrade}\r\n\r\n".encode())
+        await talk(reader, writer)
+        writer.close()
+        await writer.wait_closed()
 
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(serve(reader, writer), name="tunnel of the cluster")
-        talks.add(task)
-        task.add_done_callback(talks.discard)
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=serving_context(SERVER), limit=1024 * 1024)
-    try:
-        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in tuple(talks):
-            task.cancel()
-        await asyncio.gather(*talks, return_exceptions=True)
-        await server.wait_closed()
+    async with stream_cluster(serve) as cluster:
+        yield cluster.secure
 
 
 @asynccontextmanager

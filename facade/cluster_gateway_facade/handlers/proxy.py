@@ -193,7 +193,7 @@ class _Carriage:
 
     def _stop(self) -> None:
         """End what the client has of a response when the facade stops; nothing where the client is gone."""
-        if not self._response.started:
+        if not self._response.started or self._request.transport is None:
             return
         if self._connection.between_events:
             self._response.end_early()

@@ -60,6 +60,16 @@ class UpstreamSettings:
     give up."""
     tls_timeout_seconds: float = 10.0
     """Limit of the TLS handshake."""
+    request_idle_seconds: float = 60.0
+    """How long a caller may send nothing of a body it has begun: as long as kube-apiserver gives a short request in
+    all. Long-running requests are exempt, here and in the next."""
+    response_idle_seconds: float = 60.0
+    """How long a cluster may send nothing of an answer it has begun; likewise."""
+    reader_idle_seconds: float = 60.0
+    """How long a caller may read nothing of an answer that waits for it; likewise."""
+    long_running_reader_idle_seconds: float = 4 * 3600.0
+    """The same for long-running requests, such as `kubectl logs -f` in a terminal that was stopped: the four hours
+    after which a kubelet ends an idle stream. 0 for as long as it likes."""
     response_timeout_seconds: float = 65.0
     """Limit from a request to the head of its answer, long-running requests exempt: above the 60 s after which
     kube-apiserver itself answers 504, so that the cluster's own answer wins."""
@@ -129,6 +139,8 @@ class ServingSettings:
     """CA that signs facades' client certificates, PEM."""
     facade_names: tuple[str, ...] = ("cluster-gateway-facade",)
     """Common names of that CA's certificates that are believed to be facades."""
+    head_seconds: float = 10.0
+    """How long a client may take from opening an exchange to its first message; until then nobody knows who it is."""
     grace_seconds: float = 30.0
     """How long open exchanges may last after SIGTERM."""
     maximum_streams: int = 10_000

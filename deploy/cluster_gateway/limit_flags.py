@@ -38,6 +38,30 @@ LIMIT_FLAGS = (
         "Limit from a short request to the head of the cluster's answer.",
     ),
     _limit(
+        "request-idle-timeout",
+        Kind.DURATION,
+        "1m",
+        "How long the caller of a short request may send nothing of a body it has begun.",
+    ),
+    _limit(
+        "response-idle-timeout",
+        Kind.DURATION,
+        "1m",
+        "How long a cluster may send nothing of an answer to a short request that it has begun.",
+    ),
+    _limit(
+        "reader-idle-timeout",
+        Kind.DURATION,
+        "1m",
+        "How long the caller of a short request may read nothing of an answer that waits for it.",
+    ),
+    _limit(
+        "long-running-reader-idle-timeout",
+        Kind.DURATION,
+        "4h",
+        "The same for long-running requests; 0 for as long as they like.",
+    ),
+    _limit(
         "cluster-dead-peer-timeout",
         Kind.DURATION,
         "1m",

@@ -222,6 +222,8 @@ def test_bounds_reach_their_settings() -> None:
         *("--cluster-response-timeout=19s", "--cluster-dead-peer-timeout=20s", "--max-dials-per-cluster=21"),
         *("--max-name-lookups=22", "--breaker-failures=23", "--breaker-delay=24s"),
         *("--max-idle-connections-per-cluster=25", "--denied-endpoint-cidrs=10.0.0.0/8,fd00::/8"),
+        *("--request-idle-timeout=26s", "--response-idle-timeout=27s", "--reader-idle-timeout=28s"),
+        "--long-running-reader-idle-timeout=0",
     ).core
     assert core.limits == LimitSettings(
         short=InFlightLimit(total=11, per_cluster=12, per_user=13),
@@ -237,6 +239,10 @@ def test_bounds_reach_their_settings() -> None:
         breaker_failures=23,
         breaker_seconds=24,
         idle_connections_per_cluster=25,
+        request_idle_seconds=26,
+        response_idle_seconds=27,
+        reader_idle_seconds=28,
+        long_running_reader_idle_seconds=0,
         denied_endpoint_cidrs=("10.0.0.0/8", "fd00::/8"),
     )
     assert _build("--denied-endpoint-cidrs=").core.upstream.denied_endpoint_cidrs == ()

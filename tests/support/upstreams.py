@@ -11,7 +11,7 @@ from tests.support.scripted_cluster import WAIT_SECONDS
 from cluster_gateway_core.model.cluster import Cluster, Credential, CredentialType, Endpoint, EndpointType
 from cluster_gateway_core.model.http import RequestHead
 from cluster_gateway_core.settings import UpstreamSettings
-from cluster_gateway_core.upstream.dial import Dialler
+from cluster_gateway_core.upstream.context import UpstreamContext
 from cluster_gateway_core.upstream.exchange import UpstreamExchange
 from cluster_gateway_core.upstream.upstream import Upstream
 
@@ -41,7 +41,7 @@ def make_cluster(
 
 def make_upstream(address: str, **settings: float) -> Upstream:
     """The way to a cluster at an address."""
-    return Upstream(make_cluster(address), Dialler(make_settings(**settings)))
+    return Upstream(make_cluster(address), UpstreamContext(make_settings(**settings)))
 
 
 def make_settings(**changes: float) -> UpstreamSettings:
@@ -66,7 +66,7 @@ async def read_rest(exchange: UpstreamExchange) -> bytes:
             body += piece
             if complete:
                 return body
-            await exchange.body_readable()
+            await exchange.body_readable(limited=False)
 
 
 async def fetch(upstream: Upstream, request: RequestHead | None = None) -> tuple[ResponseHead, bytes]:

@@ -56,6 +56,7 @@ class Relay:
         self._drain = drain
         self._events_are_lines = False
         self._within_line = False
+        self._limited = not (info.is_long_running or request.upgrade)
 
     async def run(self, first: ExchangeRequest, cluster_name: str) -> None:
         """Carry the exchange to its end.
@@ -81,8 +82,7 @@ class Relay:
             raise _first_failure(failures) from None
 
     async def _respond(self, cluster_name: str) -> None:
-        limited = not (self._info.is_long_running or self._request.upgrade)
-        head = await self._exchange.response_head(limited=limited)
+        head = await self._exchange.response_head(limited=self._limited)
         check_response(cluster_name, self._request, self._info, head)
         self._events_are_lines = b"json" in (first_value(head.headers, b"content-type") or b"")
         message = ExchangeResponse(head=_render_head(head))
@@ -96,14 +96,15 @@ class Relay:
             await self._download(message)
 
     async def _relay_refusal(self, cluster_name: str, message: ExchangeResponse) -> None:
+        late = UpstreamTimeoutError(
+            f"the refusal of cluster {cluster_name} to switch protocols did not end within {_REFUSAL_SECONDS:g} s",
+            cluster_name=cluster_name,
+        )
+        deadline = self._exchange.limit(_REFUSAL_SECONDS, late)
         try:
-            async with asyncio.timeout(_REFUSAL_SECONDS):
-                await self._download(message)
-        except TimeoutError:
-            raise UpstreamTimeoutError(
-                f"the refusal of cluster {cluster_name} to switch protocols did not end within {_REFUSAL_SECONDS:g} s",
-                cluster_name=cluster_name,
-            ) from None
+            await self._download(message)
+        finally:
+            deadline.stop()
 
     async def _download(self, message: ExchangeResponse) -> None:
         """Send what arrives until the response ends; the first message may carry a head already."""
@@ -112,19 +113,26 @@ class Relay:
             while len(body) > _MAXIMUM_BODY_BYTES:
                 message.body = body[:_MAXIMUM_BODY_BYTES]
                 body = body[_MAXIMUM_BODY_BYTES:]
-                await self._context.write(message)
+                await self._write(message)
                 message = ExchangeResponse()
             if body:
                 message.body = body
                 self._within_line = self._events_are_lines and not body.endswith(b"\n")
             if complete or self._may_end_now():
                 message.end.CopyFrom(_COMPLETE)
-                await self._context.write(message)
+                await self._write(message)
                 return
             if body or message.HasField("head"):
-                await self._context.write(message)
+                await self._write(message)
                 message = ExchangeResponse()
-            await self._exchange.body_readable()
+            await self._exchange.body_readable(limited=self._limited)
+
+    async def _write(self, message: ExchangeResponse) -> None:
+        deadline = self._exchange.expect_reader(limited=self._limited)
+        try:
+            await self._context.write(message)
+        finally:
+            deadline.stop()
 
     def _may_end_now(self) -> bool:
         """Whether a watch can end here without losing part of an event: informers then resume, elsewhere.
@@ -147,7 +155,11 @@ class Relay:
             message = None
 
     async def _read(self) -> ExchangeRequest:
-        message = cast("object", await self._context.read())
+        deadline = self._exchange.expect_body(limited=self._limited)
+        try:
+            message = cast("object", await self._context.read())
+        finally:
+            deadline.stop()
         if not isinstance(message, ExchangeRequest):  # grpc.aio.EOF, which the stubs do not tell of
             raise InvalidRequestError("the client ended the stream without an end message")
         if message.HasField("head"):

@@ -7,6 +7,7 @@ trying.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -28,6 +29,7 @@ from cluster_gateway_core.routing.request_info import parse_request_info, verb_o
 from cluster_gateway_core.routing.target import check_target
 from cluster_gateway_core.server.relay import Relay
 from cluster_gateway_core.server.status_mapping import abort_with, render_error
+from cluster_gateway_core.upstream.deadline import Deadlines
 from cluster_gateway_core.upstream.exchange import UpstreamExchange
 from clustergateway.routing.v1 import routing_service_pb2_grpc
 from clustergateway.routing.v1.routing_service_pb2 import ExchangeRequest, ExchangeResponse, ResponseEnd
@@ -73,7 +75,14 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
     """Serves clustergateway.routing.v1.RoutingService."""
 
     def __init__(
-        self, *, callers: Callers, authorizer: Authorizer, guard: Guard, directory: UpstreamDirectory, drain: Drain
+        self,
+        *,
+        callers: Callers,
+        authorizer: Authorizer,
+        guard: Guard,
+        directory: UpstreamDirectory,
+        drain: Drain,
+        head_seconds: float,
     ) -> None:
         self._callers = callers
         self._authorizer = authorizer
@@ -81,12 +90,14 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         self._guard = guard
         self._directory = directory
         self._drain = drain
+        self._head_seconds = head_seconds
+        self._deadlines = Deadlines(shortest_seconds=head_seconds)
 
     async def Exchange(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]  # noqa: ARG002, N802 - gRPC's signature; reads and writes through the context
         """Carry one HTTP request to a cluster and its response back."""
-        first = cast("object", await context.read())
+        first = await self._read_first(context)
         if not isinstance(first, ExchangeRequest) or not first.HasField("head"):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must carry a head")
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must carry a head, and come soon")
         if self._drain.draining:
             await abort_with(context, ShuttingDownError("this core is shutting down", retry_after_seconds=1))
         try:
@@ -106,6 +117,19 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         except Exception:  # noqa: BLE001 - whatever a request does, the others go on
             _log.exception("exchange with %s failed", first.head.cluster_name)
             await context.write(_failed(InternalError("the routing core failed; its log has the details")))
+
+    async def _read_first(self, context: Context) -> object:
+        """Wait for the first message, but not for ever: until it comes nobody knows who the client is."""
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        deadline = self._deadlines.start(self._head_seconds, task.cancel)
+        try:
+            return cast("object", await context.read())
+        except asyncio.CancelledError:
+            if not deadline.has_expired or task.uncancel():
+                raise
+            return None
+        finally:
+            deadline.stop()
 
     async def _serve(self, first: ExchangeRequest, context: Context, work: Work) -> None:
         message = first.head

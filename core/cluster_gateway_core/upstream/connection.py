@@ -58,7 +58,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes; `drain` afterwards keeps them from piling up."""
-        if self._transport is not None and not self._closed:
+        if self._transport is not None and not (self._closed or self._cut):
             self._transport.write(data)
 
     async def drain(self) -> None:
@@ -176,6 +176,14 @@ class UpstreamConnection(asyncio.Protocol):
             if sock is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
+
+    def fail(self, error: GatewayError) -> None:
+        """Cut the exchange for a reason of the gateway's own; what was received and not taken yet is dropped."""
+        if self._in_exchange:
+            self._response.fail(error)
+        self.abort()
+        self._wake()
+        self.resume_writing()
 
     # What the event loop calls
 

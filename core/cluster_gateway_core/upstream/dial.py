@@ -15,15 +15,14 @@ from cluster_gateway_core.errors import (
     OverloadedError,
     TLSFailedError,
 )
-from cluster_gateway_core.upstream.address_policy import AddressPolicy
 from cluster_gateway_core.upstream.connection import UpstreamConnection
-from cluster_gateway_core.upstream.resolver import Resolver
 from cluster_gateway_core.upstream.tcp import ConnectError, connect_to_any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cluster_gateway_core.settings import UpstreamSettings
+    from cluster_gateway_core.upstream.address_policy import AddressPolicy
+    from cluster_gateway_core.upstream.context import UpstreamContext
     from cluster_gateway_core.upstream.resolver import AddressInfo
 
 _CLOSE_NOTIFY_SECONDS: Final = 1.0
@@ -57,24 +56,7 @@ def split_address(address: str) -> tuple[str, int, str]:
     return url.hostname or "", port, url.path.rstrip("/")
 
 
-class Dialler:
-    """What all dials share.
-
-    Attributes:
-        settings: Limits.
-        resolver: Looks names up.
-        policy: Which addresses are forbidden.
-    """
-
-    __slots__ = ("policy", "resolver", "settings")
-
-    def __init__(self, settings: UpstreamSettings) -> None:
-        self.settings = settings
-        self.resolver = Resolver(capacity=settings.lookups)
-        self.policy = AddressPolicy(settings.denied_endpoint_cidrs)
-
-
-async def dial(destination: Destination, dialler: Dialler) -> UpstreamConnection:
+async def dial(destination: Destination, context: UpstreamContext) -> UpstreamConnection:
     """Open a connection, within the settings' limits.
 
     Cancellation closes whatever was opened. The caller owns the result and closes it.
@@ -91,8 +73,8 @@ async def dial(destination: Destination, dialler: Dialler) -> UpstreamConnection
             destination.server_name.encode("idna")
         except UnicodeError as error:  # uvloop would notice within the handshake and leave the connection open
             raise _tls_failed(destination, "the server name is none") from error
-    settings = dialler.settings
-    sock = await _connect(destination, dialler)
+    settings = context.settings
+    sock = await _connect(destination, context)
     loop = asyncio.get_running_loop()
     try:
         _, connection = await loop.create_connection(
@@ -116,19 +98,19 @@ async def dial(destination: Destination, dialler: Dialler) -> UpstreamConnection
     return connection
 
 
-async def _connect(destination: Destination, dialler: Dialler) -> socket.socket:
+async def _connect(destination: Destination, context: UpstreamContext) -> socket.socket:
     host, port = destination.host, destination.port
     where = f"dial tcp: lookup {host}"
     try:
-        async with asyncio.timeout(dialler.settings.connect_timeout_seconds):
-            found = await dialler.resolver.resolve(host, port)
+        async with asyncio.timeout(context.settings.connect_timeout_seconds):
+            found = await context.resolver.resolve(host, port)
             where = f"dial tcp {join_address(host, port)}"
             return await connect_to_any(
-                _permitted(destination, found, dialler.policy),
-                dead_peer_seconds=dialler.settings.dead_peer_seconds,
+                _permitted(destination, found, context.policy),
+                dead_peer_seconds=context.settings.dead_peer_seconds,
             )
     except TimeoutError as error:
-        if dialler.resolver.is_waiting(host, port):  # that says nothing about the cluster
+        if context.resolver.is_waiting(host, port):  # that says nothing about the cluster
             raise OverloadedError(
                 f"the gateway has no room to look up cluster {destination.cluster_name}: too many lookups are waiting",
                 cluster_name=destination.cluster_name,

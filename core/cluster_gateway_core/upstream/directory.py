@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from cluster_gateway_core.upstream.dial import Dialler
+from cluster_gateway_core.upstream.context import UpstreamContext
 from cluster_gateway_core.upstream.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class UpstreamDirectory:
 
     def __init__(self, clusters: ClusterSource, settings: UpstreamSettings) -> None:
         self._clusters = clusters
-        self._dialler = Dialler(settings)
+        self._context = UpstreamContext(settings)
         self._upstreams: dict[str, Upstream] = {}
 
     def resolve(self, name: str) -> Upstream:
@@ -45,7 +45,7 @@ class UpstreamDirectory:
                 return upstream
             del self._upstreams[name]
             upstream.retire(cut=False)
-        upstream = self._upstreams[name] = Upstream(cluster, self._dialler)
+        upstream = self._upstreams[name] = Upstream(cluster, self._context)
         return upstream
 
     def registration_changed(self, name: str, old: Cluster | None, new: Cluster | None) -> None:

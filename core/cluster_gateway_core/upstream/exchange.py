@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final, Self
 
 from cluster_gateway_core.errors import (
     ClusterUnreachableError,
+    Hop,
     InvalidRequestError,
+    ResponseTruncatedError,
     TLSFailedError,
     UpstreamTimeoutError,
 )
 from cluster_gateway_core.upstream.request_head import Framing, choose_framing, render_request_head
 
 if TYPE_CHECKING:
+    from cluster_gateway_core.errors import GatewayError
     from cluster_gateway_core.model.http import Headers, RequestHead, ResponseHead
     from cluster_gateway_core.upstream.connection import UpstreamConnection
+    from cluster_gateway_core.upstream.deadline import Deadline
     from cluster_gateway_core.upstream.upstream import Upstream
 
 _REPLAYABLE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -40,6 +43,7 @@ class UpstreamExchange:
             request, headers, self._framing, base_path=upstream.base_path, own_headers=upstream.own_headers
         )
         self._connection: UpstreamConnection | None = None
+        self._failure: GatewayError | None = None
         self._may_replay = False
         self._sent_all = not request.has_body
         self._tunnel = False
@@ -115,16 +119,12 @@ class UpstreamExchange:
             UpstreamTimeoutError: The cluster took too long.
             GatewayError: As `UpstreamConnection.response_head`, and as `dial` where the request is sent again.
         """
+        seconds = self._upstream.settings.response_timeout_seconds if limited else 0
+        deadline = self._upstream.deadlines.start(seconds, self._answer_is_late)
         try:
-            async with asyncio.timeout(self._upstream.response_timeout_seconds if limited else None):
-                return await self._response_head()
-        except TimeoutError as error:
-            name = self._upstream.cluster.name
-            raise UpstreamTimeoutError(
-                f"cluster {name} did not answer within {self._upstream.response_timeout_seconds:g} seconds",
-                cluster_name=name,
-                hint="The cluster accepts connections but does not answer; look at its API server.",
-            ) from error
+            return await self._response_head()
+        finally:
+            deadline.stop()
 
     async def _response_head(self) -> ResponseHead:
         connection = self._open_connection
@@ -137,6 +137,8 @@ class UpstreamExchange:
         self._connection = None
         self._upstream.release(connection)
         await self._begin(await self._upstream.open())
+        if self._failure is not None:
+            raise self._failure
         return await self._open_connection.response_head()
 
     def open_tunnel(self) -> None:
@@ -148,9 +150,33 @@ class UpstreamExchange:
         """As `UpstreamConnection.take_body`."""
         return self._open_connection.take_body()
 
-    async def body_readable(self) -> None:
-        """As `UpstreamConnection.body_readable`."""
-        await self._open_connection.body_readable()
+    async def body_readable(self, *, limited: bool) -> None:
+        """As `UpstreamConnection.body_readable`; with `limited` the cluster may not be silent for too long."""
+        seconds = self._upstream.settings.response_idle_seconds if limited else 0
+        deadline = self._upstream.deadlines.start(seconds, self._cluster_is_silent)
+        try:
+            await self._open_connection.body_readable()
+        finally:
+            deadline.stop()
+
+    def limit(self, seconds: float, failure: GatewayError) -> Deadline:
+        """Fail the exchange when something takes too long, whatever it then waits for."""
+        return self._upstream.deadlines.start(seconds, lambda: self._fail(failure))
+
+    def expect_body(self, *, limited: bool) -> Deadline:
+        """Begin to wait for more of the caller's body; with `limited` the exchange fails when that takes too long."""
+        seconds = self._upstream.settings.request_idle_seconds if limited else 0
+        return self._upstream.deadlines.start(seconds, self._caller_is_silent)
+
+    def expect_reader(self, *, limited: bool) -> Deadline:
+        """Begin to wait until the caller reads; the exchange fails when that takes too long.
+
+        Nothing else ends the wait: a write to a gRPC stream must not be cancelled, or the call would never end. But the
+        cluster's connection is free, and a caller who reads on learns that the answer was cut.
+        """
+        settings = self._upstream.settings
+        seconds = settings.reader_idle_seconds if limited else settings.long_running_reader_idle_seconds
+        return self._upstream.deadlines.start(seconds, self._caller_reads_nothing)
 
     @property
     def is_between_chunks(self) -> bool:
@@ -161,3 +187,45 @@ class UpstreamExchange:
         """Let `body_readable` return though nothing came."""
         if self._connection is not None:
             self._connection.wake()
+
+    def _answer_is_late(self) -> None:
+        name, seconds = self._upstream.cluster.name, self._upstream.settings.response_timeout_seconds
+        self._fail(
+            UpstreamTimeoutError(
+                f"cluster {name} did not answer within {seconds:g} seconds",
+                cluster_name=name,
+                hint="The cluster accepts connections but does not answer; look at its API server.",
+            )
+        )
+
+    def _cluster_is_silent(self) -> None:
+        name, seconds = self._upstream.cluster.name, self._upstream.settings.response_idle_seconds
+        self._fail(
+            UpstreamTimeoutError(
+                f"cluster {name} sent nothing of its answer for {seconds:g} seconds",
+                cluster_name=name,
+                hint="The cluster began to answer and stopped; look at its API server.",
+            )
+        )
+
+    def _caller_is_silent(self) -> None:
+        seconds = self._upstream.settings.request_idle_seconds
+        self._fail(
+            InvalidRequestError(
+                f"nothing of the request's body came for {seconds:g} seconds", cluster_name=self._upstream.cluster.name
+            )
+        )
+
+    def _caller_reads_nothing(self) -> None:
+        self._fail(
+            ResponseTruncatedError(
+                "the caller read nothing of the answer for too long",
+                cluster_name=self._upstream.cluster.name,
+                hop=Hop.CALLER,
+            )
+        )
+
+    def _fail(self, error: GatewayError) -> None:
+        self._failure = error
+        if self._connection is not None:
+            self._connection.fail(error)

@@ -24,8 +24,12 @@ _SWITCHING_PROTOCOLS: Final = 101
 _OK: Final = 200
 MAXIMUM_HEAD_BYTES: Final = 1024 * 1024
 """Longest response head; kube-apiserver itself takes heads of this size."""
+MAXIMUM_HEADERS: Final = 4096
+"""Most headers of a head: without a bound, a head full of tiny ones would take fifty times its size in memory."""
 MAXIMUM_INFORMATIONAL: Final = 10
 """Most 1xx answers before the real one; a cluster sends none unasked."""
+_PIECE_BYTES: Final = 64
+"""What a piece takes in memory besides its bytes, lest a body cut into single bytes takes forty times its size."""
 
 
 class ResponseReader:
@@ -34,7 +38,7 @@ class ResponseReader:
     Attributes:
         head: Once it has arrived.
         chunks: What has arrived of the body and was not taken yet.
-        buffered_bytes: Their length.
+        buffered_bytes: How much memory they take.
         complete: Whether the body has ended as its framing says.
         keep_alive: Whether, once complete, another exchange may follow on the connection.
         tunnel: Whether opaque bytes follow a 101.
@@ -101,6 +105,12 @@ class ResponseReader:
         self.buffered_bytes = 0
         return body
 
+    def fail(self, error: GatewayError) -> None:
+        """End the answer with a failure, and drop what was not taken yet."""
+        self.failure = self.failure or error
+        self.chunks.clear()
+        self.buffered_bytes = 0
+
     def close(self) -> None:
         """End reading: the parser refers back to its reader, and neither should wait for the garbage collector."""
         del self._parser
@@ -114,7 +124,10 @@ class ResponseReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header line, or a trailer, which is dropped: trailers never become headers; httptools."""
         if self.head is None:
-            self._headers.append((name, value))
+            if len(self._headers) < MAXIMUM_HEADERS:
+                self._headers.append((name, value))
+            elif self.failure is None:
+                self._fail("it has too many headers")
         elif not (self._has_trailers or self._is_decided()):
             self._has_trailers = True
             _log.info("dropped the trailers of an answer of cluster %s", self._cluster_name)
@@ -211,7 +224,7 @@ class ResponseReader:
 
     def _append(self, data: bytes) -> None:
         self.chunks.append(data)
-        self.buffered_bytes += len(data)
+        self.buffered_bytes += len(data) + _PIECE_BYTES
 
     def _fail(self, fault: str) -> None:
         self.failure = InvalidResponseError(

@@ -14,8 +14,10 @@ from cluster_gateway_core.upstream.tls import make_client_context
 
 if TYPE_CHECKING:
     from cluster_gateway_core.model.cluster import Cluster
+    from cluster_gateway_core.settings import UpstreamSettings
     from cluster_gateway_core.upstream.connection import UpstreamConnection
-    from cluster_gateway_core.upstream.dial import Dialler
+    from cluster_gateway_core.upstream.context import UpstreamContext
+    from cluster_gateway_core.upstream.deadline import Deadlines
 
 
 class Upstream:
@@ -25,7 +27,7 @@ class Upstream:
         ClusterMisconfiguredError: The registration has a fault, or its TLS material cannot be used.
     """
 
-    def __init__(self, cluster: Cluster, dialler: Dialler) -> None:
+    def __init__(self, cluster: Cluster, context: UpstreamContext) -> None:
         if cluster.fault or cluster.endpoint is None or cluster.endpoint.type is not EndpointType.CONST:
             fault = cluster.fault or "its endpoint type is not supported by this gateway"
             raise ClusterMisconfiguredError(
@@ -45,8 +47,8 @@ class Upstream:
                 hint="Correct the cluster's Secret on the hub.",
             ) from None  # the cause would hold the token
         self.cluster = cluster
-        self._settings = settings = dialler.settings
-        self._dialler = dialler
+        settings = context.settings
+        self._context = context
         self._destination = Destination(
             cluster_name=cluster.name,
             host=host,
@@ -71,9 +73,14 @@ class Upstream:
         return f"<Upstream {self.cluster.name}: {len(self._busy)} busy, {self._pool!r}>"
 
     @property
-    def response_timeout_seconds(self) -> float:
-        """Limit from a request to the head of its answer."""
-        return self._settings.response_timeout_seconds
+    def settings(self) -> UpstreamSettings:
+        """Limits."""
+        return self._context.settings
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """Where an exchange notes down its waits."""
+        return self._context.deadlines
 
     def take_idle(self) -> UpstreamConnection | None:
         """Return a connection that has served before, or None; the caller releases it."""
@@ -108,7 +115,7 @@ class Upstream:
     async def _attempt(self, loop: asyncio.AbstractEventLoop) -> UpstreamConnection:
         probe = self._breaker.enter(loop.time())
         try:
-            connection = await dial(self._destination, self._dialler)
+            connection = await dial(self._destination, self._context)
         except (ClusterUnreachableError, TLSFailedError) as error:
             self._breaker.fail(error, loop.time(), probe=probe)
             raise

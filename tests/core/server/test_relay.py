@@ -13,6 +13,7 @@ from cluster_gateway_core.model.http import RequestHead, ResponseHead
 from cluster_gateway_core.routing.request_info import parse_request_info
 from cluster_gateway_core.server.drain import Drain
 from cluster_gateway_core.server.relay import Relay
+from cluster_gateway_core.upstream.deadline import Deadline, Deadlines
 from clustergateway.routing.v1.routing_service_pb2 import ExchangeRequest, ExchangeResponse, RequestEnd
 
 
@@ -61,7 +62,12 @@ class Cluster:
             raise ResponseTruncatedError("cut")
         return self._pieces.pop(0), not self._pieces and not self._cut
 
-    async def body_readable(self) -> None:
+    def expect_body(self, *, limited: bool) -> Deadline:
+        return Deadlines(shortest_seconds=1).start(0, self.finish)
+
+    expect_reader = expect_body
+
+    async def body_readable(self, *, limited: bool) -> None:
         await asyncio.sleep(0)
 
 

@@ -15,7 +15,8 @@ from tests.support.scripted_cluster import Hold, ScriptedCluster, serving_contex
 from tests.support.upstreams import AUTHORITY, SERVER, make_cluster, make_settings
 
 from cluster_gateway_core.errors import ClusterUnreachableError, GatewayError, TLSFailedError
-from cluster_gateway_core.upstream.dial import Destination, Dialler, dial, split_address
+from cluster_gateway_core.upstream.context import UpstreamContext
+from cluster_gateway_core.upstream.dial import Destination, dial, split_address
 from cluster_gateway_core.upstream.tls import make_client_context
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def test_failed_handshake_is_told_and_leaves_nothing_open(
 ) -> None:
     async def attempt() -> None:
         async with ScriptedCluster(tls=serving_context(SERVER)) as cluster:
-            await dial(make_destination(cluster.port, name=name, ca=ca), Dialler(make_settings()))
+            await dial(make_destination(cluster.port, name=name, ca=ca), UpstreamContext(make_settings()))
 
     error = run_cleanly(loop_factory, attempt)
 
@@ -77,7 +78,7 @@ def test_handshake_that_hangs_is_given_up(loop_factory: Callable[[], asyncio.Abs
     async def attempt() -> None:
         async with ScriptedCluster() as cluster:
             try:
-                await dial(make_destination(cluster.port), Dialler(make_settings(tls_timeout_seconds=0.1)))
+                await dial(make_destination(cluster.port), UpstreamContext(make_settings(tls_timeout_seconds=0.1)))
             finally:
                 await (await cluster.connection(0)).wait_ended()
 
@@ -88,7 +89,7 @@ def test_cancelled_handshake_leaves_nothing_open(loop_factory: Callable[[], asyn
     async def attempt() -> None:
         async with ScriptedCluster((Hold(),)) as cluster:
             task = asyncio.get_running_loop().create_task(
-                dial(make_destination(cluster.port), Dialler(make_settings())), name="dial"
+                dial(make_destination(cluster.port), UpstreamContext(make_settings())), name="dial"
             )
             await (await cluster.connection(0)).wait_for_bytes(b"\x16\x03\x01")
             task.cancel()
@@ -104,7 +105,7 @@ def test_server_that_speaks_no_tls_is_told() -> None:
     async def attempt() -> None:
         server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
         async with server:
-            await dial(make_destination(server.sockets[0].getsockname()[1]), Dialler(make_settings()))
+            await dial(make_destination(server.sockets[0].getsockname()[1]), UpstreamContext(make_settings()))
 
     assert isinstance(run_cleanly(asyncio.new_event_loop, attempt), TLSFailedError)
 
@@ -115,7 +116,7 @@ def test_refused_connection_is_told_as_kubevela_expects(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-        error = run_cleanly(loop_factory, lambda: dial(make_destination(port), Dialler(make_settings())))
+        error = run_cleanly(loop_factory, lambda: dial(make_destination(port), UpstreamContext(make_settings())))
 
     assert (
         error.message == f"cluster managed1 cannot be reached: dial tcp 127.0.0.1:{port}: connect: connection refused"
@@ -141,7 +142,9 @@ def test_connect_that_hangs_is_given_up(loop_factory: Callable[[], asyncio.Abstr
     listener, waiting = full_backlog()
     destination = make_destination(listener.getsockname()[1])
 
-    error = run_cleanly(loop_factory, lambda: dial(destination, Dialler(make_settings(connect_timeout_seconds=0.1))))
+    error = run_cleanly(
+        loop_factory, lambda: dial(destination, UpstreamContext(make_settings(connect_timeout_seconds=0.1)))
+    )
 
     assert isinstance(error, ClusterUnreachableError)
     assert "dial tcp 127.0.0.1" in error.message
@@ -161,7 +164,8 @@ def test_name_without_address_is_told(host: str, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(socket, "getaddrinfo", offline)
     error = run_cleanly(
-        asyncio.new_event_loop, lambda: dial(make_destination(1, host=host, tls=False), Dialler(make_settings()))
+        asyncio.new_event_loop,
+        lambda: dial(make_destination(1, host=host, tls=False), UpstreamContext(make_settings())),
     )
 
     assert isinstance(error, ClusterUnreachableError)

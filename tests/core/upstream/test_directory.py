@@ -15,7 +15,7 @@ from cluster_gateway_core.errors import (
     ResponseTruncatedError,
 )
 from cluster_gateway_core.model.cluster import Cluster, Credential, CredentialType, Endpoint, EndpointType
-from cluster_gateway_core.upstream.dial import Dialler
+from cluster_gateway_core.upstream.context import UpstreamContext
 from cluster_gateway_core.upstream.directory import UpstreamDirectory
 from cluster_gateway_core.upstream.exchange import UpstreamExchange
 from cluster_gateway_core.upstream.upstream import Upstream
@@ -151,14 +151,14 @@ async def test_unused_connections_expire(registry: Registry, server: ScriptedClu
 )
 def test_registration_that_cannot_be_used_is_told_without_its_secret(cluster: Cluster) -> None:
     with pytest.raises(ClusterMisconfiguredError, match="cluster c ") as caught:
-        Upstream(cluster, Dialler(make_settings()))
+        Upstream(cluster, UpstreamContext(make_settings()))
 
     assert "s3cr" not in str(caught.value)
     assert caught.value.__cause__ is None or "s3cr" not in repr(vars(caught.value.__cause__))
 
 
 def test_representation_holds_no_secret() -> None:
-    upstream = Upstream(make_cluster("http://host"), Dialler(make_settings()))
+    upstream = Upstream(make_cluster("http://host"), UpstreamContext(make_settings()))
 
     assert "s3cret" not in repr(upstream)
     assert "s3cret" not in repr(Credential(type=CredentialType.SERVICE_ACCOUNT_TOKEN, token="s3cret"))
@@ -177,6 +177,6 @@ def test_representation_holds_no_secret() -> None:
     ],
 )
 def test_host_is_the_endpoints_authority(address: str, host: bytes) -> None:
-    own = Upstream(make_cluster(address), Dialler(make_settings())).own_headers
+    own = Upstream(make_cluster(address), UpstreamContext(make_settings())).own_headers
 
     assert own == b"Host: " + host + b"\r\nAuthorization: Bearer s3cret\r\n"

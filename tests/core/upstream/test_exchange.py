@@ -39,7 +39,7 @@ from cluster_gateway_core.errors import (
     UpstreamTimeoutError,
 )
 from cluster_gateway_core.routing.target import check_target
-from cluster_gateway_core.upstream.dial import Dialler
+from cluster_gateway_core.upstream.context import UpstreamContext
 from cluster_gateway_core.upstream.exchange import UpstreamExchange
 from cluster_gateway_core.upstream.upstream import Upstream
 
@@ -300,12 +300,12 @@ async def test_slow_reader_stops_the_cluster_within_a_bound() -> None:
         async with enter(upstream, make_request()) as exchange:
             await exchange.response_head(limited=True)
             await cluster.connections[0].wait_until_blocked()
-            await exchange.body_readable()
+            await exchange.body_readable(limited=False)
             before = cluster.connections[0].sent_bytes
             body, _ = exchange.take_body()
             assert len(body) <= 1024 * 1024  # one read of TLS beyond the bound
             assert before < 30 * 1024 * 1024  # the rest fills the kernel's buffers
-            await exchange.body_readable()
+            await exchange.body_readable(limited=False)
             assert exchange.take_body()[0]
         await cluster.connections[0].wait_ended()
         upstream.retire(cut=True)
@@ -456,7 +456,7 @@ def test_accepted_target_arrives_byte_for_byte(path: bytes, query: bytes) -> Non
 
     async def send() -> bytes:
         async with ScriptedCluster(_TIMES) as cluster:
-            upstream = Upstream(make_cluster(cluster.address), Dialler(make_settings()))
+            upstream = Upstream(make_cluster(cluster.address), UpstreamContext(make_settings()))
             await fetch(upstream, make_request(target=target))
             upstream.retire(cut=True)
             await cluster.wait_all_ended()

@@ -13,7 +13,7 @@ from tests.support.upstreams import SERVER, fetch, make_cluster, make_settings
 
 from cluster_gateway_core.errors import OverloadedError
 from cluster_gateway_core.settings import InFlightLimit, LimitSettings
-from cluster_gateway_core.upstream.dial import Dialler
+from cluster_gateway_core.upstream.context import UpstreamContext
 from cluster_gateway_core.upstream.guard import Guard
 from cluster_gateway_core.upstream.upstream import Upstream
 
@@ -163,7 +163,7 @@ async def cancel_everywhere(tls: ssl.SSLContext | None) -> int:
     guard = make_guard()
     ok = (Receive(b"\r\n\r\n"), Send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"))
     async with ScriptedCluster(tls=tls) as cluster:
-        upstream = Upstream(make_cluster(cluster.address), Dialler(make_settings(dials_per_cluster=1)))
+        upstream = Upstream(make_cluster(cluster.address), UpstreamContext(make_settings(dials_per_cluster=1)))
 
         async def request() -> bytes:
             with guard.admit("managed1", "jane", long_running=False):

@@ -12,7 +12,7 @@ from tests.support.scripted_cluster import WAIT_SECONDS, Receive, ScriptedCluste
 from tests.support.upstreams import fetch, make_cluster, make_settings
 
 from cluster_gateway_core.errors import ClusterUnreachableError, OverloadedError
-from cluster_gateway_core.upstream.dial import Dialler
+from cluster_gateway_core.upstream.context import UpstreamContext
 from cluster_gateway_core.upstream.resolver import Resolver
 from cluster_gateway_core.upstream.upstream import Upstream
 
@@ -117,17 +117,17 @@ async def test_who_waits_for_a_dead_name_can_be_cancelled_and_the_name_keeps_its
 
 async def test_a_cluster_with_a_dead_name_server_delays_no_other(servers: NameServers) -> None:
     async with ScriptedCluster() as cluster:
-        dialler = Dialler(make_settings(connect_timeout_seconds=4 * WAIT_SECONDS))
+        context = UpstreamContext(make_settings(connect_timeout_seconds=4 * WAIT_SECONDS))
         dead = [
             asyncio.get_running_loop().create_task(
-                fetch(Upstream(make_cluster(f"http://dead{number}.example:1", name=f"dead{number}"), dialler)),
+                fetch(Upstream(make_cluster(f"http://dead{number}.example:1", name=f"dead{number}"), context)),
                 name=f"dead {number}",
             )
             for number in range(20)
         ]
         await asyncio.sleep(0)
         cluster.script(*(_OK for _ in range(20)))
-        healthy = Upstream(make_cluster(f"http://alive.example:{cluster.port}"), dialler)
+        healthy = Upstream(make_cluster(f"http://alive.example:{cluster.port}"), context)
         async with asyncio.timeout(WAIT_SECONDS):
             for _ in range(20):
                 assert (await fetch(healthy))[1] == b"ok"
@@ -136,30 +136,30 @@ async def test_a_cluster_with_a_dead_name_server_delays_no_other(servers: NameSe
             task.cancel()
         await asyncio.wait(dead)
         servers.revive()
-        await wait_idle(dialler.resolver)
+        await wait_idle(context.resolver)
 
 
 async def test_a_lookup_that_takes_too_long_is_the_clusters_fault(servers: NameServers) -> None:
-    dialler = Dialler(make_settings(connect_timeout_seconds=0.01))
+    context = UpstreamContext(make_settings(connect_timeout_seconds=0.01))
     with pytest.raises(ClusterUnreachableError, match=r"dial tcp: lookup dead\.example: i/o timeout"):
-        await fetch(Upstream(make_cluster("http://dead.example:1"), dialler))
+        await fetch(Upstream(make_cluster("http://dead.example:1"), context))
     servers.revive()
-    await wait_idle(dialler.resolver)
+    await wait_idle(context.resolver)
 
 
 async def test_a_lookup_that_finds_no_room_is_the_gateways_fault(servers: NameServers) -> None:
-    dialler = Dialler(make_settings(connect_timeout_seconds=0.01, lookups=1))
+    context = UpstreamContext(make_settings(connect_timeout_seconds=0.01, lookups=1))
     with pytest.raises(ClusterUnreachableError):
-        await fetch(Upstream(make_cluster("http://dead.example:1"), dialler))
-    healthy = Upstream(make_cluster("http://alive.example:1", name="healthy"), dialler)
+        await fetch(Upstream(make_cluster("http://dead.example:1"), context))
+    healthy = Upstream(make_cluster("http://alive.example:1", name="healthy"), context)
     with pytest.raises(OverloadedError, match="no room to look up cluster healthy"):
         await fetch(healthy)
     assert not healthy._breaker._failures
     servers.revive()
-    await wait_idle(dialler.resolver)
+    await wait_idle(context.resolver)
     assert servers.asked == ["dead.example"]
     with pytest.raises(ClusterUnreachableError, match="refused"):
-        await fetch(Upstream(make_cluster("http://alive.example:1", name="healthy"), Dialler(make_settings())))
+        await fetch(Upstream(make_cluster("http://alive.example:1", name="healthy"), UpstreamContext(make_settings())))
 
 
 async def test_a_process_without_threads_says_so(servers: NameServers, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,12 @@ from tests.support.scripted_cluster import (
 from tests.support.upstreams import SERVER, fetch, make_request, make_upstream
 
 from cluster_gateway_core.errors import GatewayError, InvalidResponseError, ResponseTruncatedError
-from cluster_gateway_core.upstream.response_reader import MAXIMUM_HEAD_BYTES, MAXIMUM_INFORMATIONAL
+from cluster_gateway_core.upstream.response_reader import (
+    MAXIMUM_HEAD_BYTES,
+    MAXIMUM_HEADERS,
+    MAXIMUM_INFORMATIONAL,
+    ResponseReader,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,6 +144,7 @@ def test_head_that_is_cut_is_an_error(end: Step) -> None:
         ),
         pytest.param(b"HTTP/1.1 103 Early\r\n\r\n" * (MAXIMUM_INFORMATIONAL + 1) + _OK_LENGTH + b"hello", id="RT-38"),
         pytest.param(b"HTTP/1.1 200 OK\r\n" + b"A: " + b"b" * MAXIMUM_HEAD_BYTES + _END, id="endless head"),
+        pytest.param(_OK_LENGTH[:-2] + b"a:\r\n" * MAXIMUM_HEADERS + b"\r\nhello", id="countless headers"),
         pytest.param(_OK_CHUNKED + b"0\r\nA: " + b"b" * 2 * MAXIMUM_HEAD_BYTES, id="endless trailer"),
         pytest.param(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", id="101 without upgrade"),
     ],
@@ -240,3 +246,21 @@ async def test_trailers_never_become_headers_and_are_told_once(caplog: pytest.Lo
 
     assert head.headers == [(b"Transfer-Encoding", b"chunked")]
     assert [record.message for record in caplog.records] == ["dropped the trailers of an answer of cluster managed1"]
+
+
+def test_as_many_headers_as_are_allowed_are_taken() -> None:
+    reader = ResponseReader("managed1", "GET")
+    reader.feed(_OK_LENGTH[:-2] + b"a: b\r\n" * (MAXIMUM_HEADERS - 1) + b"\r\nhello")
+    assert reader.head is not None
+    assert len(reader.head.headers) == MAXIMUM_HEADERS
+    reader.close()
+
+
+def test_a_body_in_single_bytes_counts_for_what_it_takes_in_memory() -> None:
+    reader = ResponseReader("managed1", "GET")
+    reader.feed(_OK_CHUNKED + b"1\r\nx\r\n" * 1000)
+    assert len(reader.chunks) == 1000
+    assert reader.buffered_bytes > 32 * 1000
+    assert reader.take() == b"x" * 1000
+    assert reader.buffered_bytes == 0
+    reader.close()

@@ -11,10 +11,12 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.scripted_cluster import WAIT_SECONDS, Close, Receive, ScriptedCluster, Send
-from tests.support.upstreams import fetch, make_settings, make_upstream
+import uvloop
+from tests.support.scripted_cluster import WAIT_SECONDS, Close, Hold, Receive, ScriptedCluster, Send
+from tests.support.upstreams import fetch, make_request, make_settings, make_upstream
 
 from cluster_gateway_core.errors import ClusterUnreachableError, OverloadedError
+from cluster_gateway_core.upstream.exchange import UpstreamExchange
 from cluster_gateway_core.upstream.tcp import ConnectError, connect_to_any, interleave_families
 
 if TYPE_CHECKING:
@@ -155,3 +157,22 @@ async def test_refusal_of_every_address_is_told_as_kubevela_expects() -> None:
     with pytest.raises(ClusterUnreachableError, match=f"dial tcp 127.0.0.1:{port}: connect: connection refused"):
         await fetch(make_upstream(f"http://127.0.0.1:{port}"))
     assert make_settings().dead_peer_seconds == 60
+
+
+async def test_a_tunnel_may_leave_bytes_unread_for_as_long_as_its_host_answers() -> None:
+    """With TCP_USER_TIMEOUT the system would end the connection to a stopped program (tcp_timer.c, tcp_probe_timer)."""
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    async with ScriptedCluster((Receive(b"\r\n\r\n"), Send(switch), Hold())) as cluster:
+        request = make_request(upgrade="websocket")
+        async with UpstreamExchange(make_upstream(cluster.address), request, ()) as exchange:
+            await exchange.response_head(limited=False)
+            sock = exchange._open_connection._transport.get_extra_info("socket")  # type: ignore[union-attr]
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+            exchange.open_tunnel()
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+
+
+def test_a_tunnel_may_do_so_on_uvloop() -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test_a_tunnel_may_leave_bytes_unread_for_as_long_as_its_host_answers())

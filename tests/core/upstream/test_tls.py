@@ -12,7 +12,7 @@ from tests.support.upstreams import AUTHORITY, SERVER, fetch, make_cluster, make
 
 from cluster_gateway_core.errors import ClusterMisconfiguredError
 from cluster_gateway_core.model.cluster import Credential, CredentialType, Endpoint, EndpointType
-from cluster_gateway_core.upstream.dial import Dialler
+from cluster_gateway_core.upstream.context import UpstreamContext
 from cluster_gateway_core.upstream.tls import make_client_context
 from cluster_gateway_core.upstream.upstream import Upstream
 
@@ -98,7 +98,7 @@ async def test_cluster_sees_the_client_certificate_and_an_intermediate_is_an_anc
         # The bundle holds the serving certificate alone, whose issuer is unknown: Go trusts it.
         registered = make_cluster(cluster.address, ca=intermediate)
         object.__setattr__(registered, "credential", make_credential())
-        upstream = Upstream(registered, Dialler(make_settings()))
+        upstream = Upstream(registered, UpstreamContext(make_settings()))
 
         assert (await fetch(upstream))[0].status == 204
 
@@ -111,7 +111,7 @@ async def test_server_name_of_the_registration_is_verified() -> None:
     """UP-4."""
     ok = (Receive(), Send(b"HTTP/1.1 204 No Content\r\n\r\n"))
     async with ScriptedCluster(ok, tls=serving_context(SERVER)) as cluster:
-        upstream = Upstream(make_cluster(cluster.address), Dialler(make_settings()))
+        upstream = Upstream(make_cluster(cluster.address), UpstreamContext(make_settings()))
 
         assert (await fetch(upstream))[0].status == 204
 

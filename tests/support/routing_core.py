@@ -75,7 +75,7 @@ class Clusters:
 class RoutingCore:
     """The parts of a core that tests look at."""
 
-    def __init__(self, address: str | None, *, head_seconds: float = 10, **settings: float) -> None:
+    def __init__(self, address: str | None, *, head_seconds: float = 10.0, **settings: float) -> None:
         self.callers = Callers()
         self.authorizer = Authorizer()
         self.clusters = Clusters(make_cluster(address) if address else None)

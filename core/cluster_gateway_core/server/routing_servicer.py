@@ -82,7 +82,7 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         guard: Guard,
         directory: UpstreamDirectory,
         drain: Drain,
-        head_seconds: float,
+        head_seconds: float = 10.0,
     ) -> None:
         self._callers = callers
         self._authorizer = authorizer

@@ -98,10 +98,12 @@ async def test_a_watch_between_events_ends_completely_at_once(patient: RunningFa
     patient.core.script(watch)
     async with patient.as_front_proxy() as client:
         await client.send(f"GET {PROXY}/x?watch=1 HTTP/1.1\r\n{HOST}\r\n\r\n".encode())
-        await patient.until(lambda: patient.facade._server._open and patient.connection.between_events)
+        await client.head()
+        assert await client.read(8) == b"3\r\n{}\n\r\n"
+        await patient.until(lambda: patient.connection.between_events)
         async with asyncio.timeout(10):
             await stop(patient)
-        assert (await client.response()).body == b"{}\n"
+        assert await client.rest() == b"0\r\n\r\n"
 
 
 async def test_a_watch_within_an_event_ends_behind_it(patient: RunningFacade) -> None:

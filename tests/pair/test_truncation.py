@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
-import io
 import os
 import random
 import socket
@@ -18,6 +16,7 @@ from tests.support.effort import effort
 from tests.support.gateway_pair import GatewayPair, gateway_pair
 from tests.support.running_facade import ALICE, client_tls
 from tests.support.stream_cluster import stream_cluster
+from tests.support.strict_parser import MoreToRead, Outcome, parse_responses
 from tests.support.upstreams import make_cluster
 
 if TYPE_CHECKING:
@@ -176,64 +175,6 @@ class DyingServer:
         return False
 
 
-class _Received(io.BytesIO):
-    """The bytes of a connection, which ends as the connection did."""
-
-    def __init__(self, data: bytes, end: BaseException | None) -> None:
-        super().__init__(data)
-        self._end = end
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        data = super().read(size)
-        if self._end is not None and (size is None or size < 0 or len(data) < size):
-            raise self._end
-        return data
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        line = super().readline(size)
-        if self._end is not None and not line.endswith(b"\n"):
-            raise self._end
-        return line
-
-    def close(self) -> None:
-        """Stay open for the next response."""
-
-
-class _More(Exception):  # noqa: N818 - no error: there is more to read
-    """The connection has not ended."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a client got.
-
-    Attributes:
-        answers: Status and body of each response that is whole to http.client.
-        cut: Whether there was another, that is not.
-    """
-
-    answers: list[tuple[int, bytes]] = field(default_factory=list)
-    cut: bool = False
-
-
-def parse(data: bytes, end: BaseException | None) -> Outcome:
-    """Read responses with http.client, which knows nothing of this project. Raises _More."""
-    outcome = Outcome()
-    received: Any = _Received(data, end)
-    fake: Any = type("Socket", (), {"makefile": lambda *_: received})
-    while received.tell() < len(data):
-        response = http.client.HTTPResponse(fake)
-        try:
-            if b"\r\n\r\n" not in data[received.tell() :]:  # http.client takes half a head for a whole one
-                raise end or EOFError
-            response.begin()
-            outcome.answers.append((response.status, response.read()))
-        except (http.client.HTTPException, OSError, EOFError):
-            outcome.cut = True
-            return outcome
-    return outcome
-
-
 @dataclass(slots=True, kw_only=True)
 class Client:
     """One connection with two requests."""
@@ -252,7 +193,7 @@ class Client:
                 with contextlib.suppress(ConnectionError):
                     writer.write(second)
                 outcome = await self._until(reader, 2)
-            return outcome or parse(bytes(self.data), _More())
+            return outcome or parse_responses(bytes(self.data), MoreToRead())
         finally:
             self.seen.set()
             writer.transport.abort()
@@ -262,15 +203,15 @@ class Client:
     async def _until(self, reader: asyncio.StreamReader, count: int) -> Outcome | None:
         """Read until that many answers are whole (None), or until the connection ends: what there is then."""
         while True:
-            with contextlib.suppress(_More):
-                if len(parse(bytes(self.data), _More()).answers) >= count:
+            with contextlib.suppress(MoreToRead):
+                if len(parse_responses(bytes(self.data), MoreToRead()).answers) >= count:
                     return None
             try:
                 piece = await reader.read(65536)
             except ConnectionError as reset:
-                return parse(bytes(self.data), reset)
+                return parse_responses(bytes(self.data), reset)
             if not piece:
-                return parse(bytes(self.data), None)
+                return parse_responses(bytes(self.data), None)
             self.data += piece
             self.seen.set()
 
@@ -355,26 +296,3 @@ async def test_a_cluster_killed_at_any_byte_never_looks_whole_and_nothing_falls_
     # A test that only ever saw one of these would prove nothing.
     assert min(counts.values()) > _RUNS / 20, counts
     print(counts)  # noqa: T201 - shown on request
-
-
-@pytest.mark.parametrize(
-    ("data", "end", "answers", "cut"),
-    [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", None, [(200, b"ok")], False),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", None, [], True),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", None, [(200, b"ok")], False),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", None, [], True),
-        (b"HTTP/1.1 200 OK\r\n\r\nok", None, [(200, b"ok")], False),
-        (b"HTTP/1.1 200 OK\r\n\r\nok", ConnectionResetError(), [], True),
-        (b"HTTP/1.1 200 OK\r\nConte", None, [], True),
-        (b"", None, [], False),
-    ],
-)
-async def test_the_parser_tells_whole_from_cut(
-    data: bytes,
-    end: BaseException | None,
-    answers: list[tuple[int, bytes]],
-    cut: bool,  # noqa: FBT001
-) -> None:
-    outcome = parse(data, end)
-    assert (outcome.answers, outcome.cut) == (answers, cut)

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tests.support.fake_core import FakeCore
 from tests.support.running_facade import RunningFacade, running_facade
 from tests.support.upstreams import make_settings
 
@@ -95,6 +96,18 @@ class GatewayPair:
         await self.facade.until(lambda: self.drain.active == 0 and not self.facade.facade._server._open)
 
 
+def make_servicer(settings: ServingSettings, hub: Hub, directory: UpstreamDirectory, drain: Drain) -> RoutingServicer:
+    """Join the parts of a core that carry exchanges."""
+    anchors: Any = None  # who comes by the private socket needs none
+    return RoutingServicer(
+        callers=CallerResolver(settings, trust=lambda: anchors, tokens=_Nobody()),
+        authorizer=hub,
+        guard=Guard(LimitSettings()),
+        directory=directory,
+        drain=drain,
+    )
+
+
 @asynccontextmanager
 async def gateway_pair(
     folder: Path, *clusters: Cluster, upstream: dict[str, float] | None = None, **serving: Any
@@ -111,15 +124,9 @@ async def gateway_pair(
     hub, drain = Hub(), Drain()
     settings = ServingSettings(unix_socket=str(folder / "core.sock"))
     directory = UpstreamDirectory(registry, make_settings(**upstream or {}))
-    anchors: Any = None  # who comes by the private socket needs none
-    servicer = RoutingServicer(
-        callers=CallerResolver(settings, trust=lambda: anchors, tokens=_Nobody()),
-        authorizer=hub,
-        guard=Guard(LimitSettings()),
-        directory=directory,
-        drain=drain,
-    )
-    async with running_facade(folder, routing=servicer, core_options=server_options(settings), **serving) as facade:
+    servicer = make_servicer(settings, hub, directory, drain)
+    core = FakeCore(folder / "core.sock", routing=servicer, options=server_options(settings))
+    async with running_facade(folder, core=core, **serving) as facade:
         try:
             yield GatewayPair(facade=facade, registry=registry, hub=hub, drain=drain, directory=directory)
         finally:

@@ -20,7 +20,7 @@ from cluster_gateway_facade.settings import CoreSettings, FacadeSettings, Servin
 from clustergateway.access.v1.access_service_pb2 import FrontProxyTrust, WatchTrustResponse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -121,20 +121,17 @@ class RunningFacade:
 
 
 @asynccontextmanager
-async def running_facade(
-    folder: Path, *, routing: Any = None, core_options: Sequence[tuple[str, int]] = (), **serving: Any
-) -> AsyncIterator[RunningFacade]:
+async def running_facade(folder: Path, *, core: Any = None, **serving: Any) -> AsyncIterator[RunningFacade]:
     """Serve, with the trust anchors in force; stop in good order in the end.
 
     Args:
         folder: Where files are put.
-        routing: Servicer of exchanges, instead of the fake core's scripts.
-        core_options: Options of the core's gRPC server.
+        core: What stands behind it, to be entered here; by default a fake core that answers from scripts.
         **serving: What differs from the usual settings.
     """
     identities = make_hub_identities()
     certificate, key = write_pair(identities.serving, folder, "serving")
-    async with FakeCore(folder / "core.sock", routing=routing, options=core_options) as core:
+    async with core or FakeCore(folder / "core.sock") as core:  # noqa: PLR1704 - it is the same one
         core.trust(identities.trust())
         settings = FacadeSettings(
             serving=replace(

@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run setup test fuzz verify lint types imports proto format update-constraints clean
+.PHONY: run setup test fuzz bench-isolation verify lint types imports proto format update-constraints clean
 
 run: setup
 	@$(BIN)/python -m cluster_gateway.demo $(ARGS)
@@ -26,6 +26,10 @@ test: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-fuzz
 	@$(BIN)/python -m tests.fuzz.run --runs $(RUNS) --seed $(SEED) $(ARGS)
+
+# What a healthy cluster's callers notice of a sick neighbour; about two minutes.
+bench-isolation: $(VENV)/.installed-dev
+	@PYTHONPATH=. $(BIN)/python -m tests.bench.measure_isolation $(ARGS)
 
 verify: lint types imports proto
 

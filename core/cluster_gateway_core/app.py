@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 import grpc
 import uvloop
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from cluster_gateway_core.errors import GatewayError
@@ -27,8 +28,10 @@ from cluster_gateway_core.server.access_servicer import AccessServicer
 from cluster_gateway_core.server.caller import CallerResolver
 from cluster_gateway_core.server.drain import Drain
 from cluster_gateway_core.server.endpoints import add_endpoints, server_options, serving_fault
+from cluster_gateway_core.server.open_servicers import HealthServicer, add_reflection
 from cluster_gateway_core.server.registry_servicer import RegistryServicer
 from cluster_gateway_core.server.routing_servicer import RoutingServicer
+from cluster_gateway_core.server.stream_limit import StreamLimit
 from cluster_gateway_core.upstream.directory import UpstreamDirectory
 from cluster_gateway_core.upstream.guard import Guard
 from clustergateway.access.v1 import access_service_pb2, access_service_pb2_grpc
@@ -57,6 +60,7 @@ _FINISH_SECONDS: Final = 1.0
 
 def run_core(settings: CoreSettings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status of the process."""
+    _raise_descriptor_limit()
     try:
         uvloop.run(_serve_until_signalled(settings))
     except (GatewayError, OSError, RuntimeError) as error:
@@ -64,6 +68,16 @@ def run_core(settings: CoreSettings) -> int:
         _log.error("the core cannot run: %s%s", error, f" {hint}" if hint else "")
         return 1
     return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many open files as may be had: a watch takes two, and the usual limit is 1024, for old programs' sake.
+
+    Source: Go's runtime does the same, os/rlimit.go.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve_until_signalled(settings: CoreSettings) -> None:
@@ -116,8 +130,8 @@ class _Core:
         self._guard = Guard(settings.limits)
         self._directory = UpstreamDirectory(self.registry, settings.upstream)
         self.registry.subscribe(self._directory.registration_changed)
-        self._health = health.aio.HealthServicer()
         self._callers = CallerResolver(settings.serving, trust=lambda: self.trust.current, tokens=self.tokens)
+        self._health = HealthServicer(self._callers, StreamLimit(settings.serving.watches_per_client))
         self._health_store = HealthStore(hub.registry, settings.hub)
         self._certificate_faults = FaultReport(_log, "the serving certificates")
         self._certificates_due = 0.0
@@ -136,7 +150,7 @@ class _Core:
     async def serve(self, stopping: asyncio.Event) -> None:
         server = self._make_server()
         addresses = add_endpoints(server, self._settings.serving, lambda: self.trust.current)
-        await self._health.set(ROUTING_SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        self._health.set(ROUTING_SERVICE, health_pb2.HealthCheckResponse.SERVING)
         await server.start()
         _log.info("core serving on %s", ", ".join(addresses))
         try:
@@ -149,7 +163,7 @@ class _Core:
         while True:
             ready = all(condition.ready for condition in self.conditions()) and not self._drain.draining
             status = health_pb2.HealthCheckResponse
-            await self._health.set("", status.SERVING if ready else status.NOT_SERVING)
+            self._health.set("", status.SERVING if ready else status.NOT_SERVING)
             self._directory.expire()
             self._look_at_certificates()
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
@@ -167,7 +181,8 @@ class _Core:
             self._certificate_faults.clear()
 
     def _make_server(self) -> grpc.aio.Server:
-        server = grpc.aio.server(options=server_options(self._settings.serving))
+        serving = self._settings.serving
+        server = grpc.aio.server(options=server_options(serving), maximum_concurrent_rpcs=serving.maximum_calls)
         routing_service_pb2_grpc.add_RoutingServiceServicer_to_server(
             RoutingServicer(
                 callers=self._callers,
@@ -180,7 +195,13 @@ class _Core:
             server,
         )
         registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(
-            RegistryServicer(self.registry, callers=self._callers, authorizer=self.reviewer, health=self._health_store),
+            RegistryServicer(
+                self.registry,
+                callers=self._callers,
+                authorizer=self.reviewer,
+                health=self._health_store,
+                watches=StreamLimit(serving.watches_per_client),
+            ),
             server,
         )
         access_service_pb2_grpc.add_AccessServiceServicer_to_server(
@@ -194,13 +215,13 @@ class _Core:
             server,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection(_SERVICES, server)
+        add_reflection(server, _SERVICES, StreamLimit(serving.watches_per_client))
         return server
 
     async def _stop(self, server: grpc.aio.Server) -> None:
         """Refuse new work, let open exchanges finish within the grace time, cut the rest."""
         grace = self._settings.serving.grace_seconds
-        await self._health.enter_graceful_shutdown()
+        self._health.enter_graceful_shutdown()
         self._drain.begin()
         _log.info("core draining %d exchanges for at most %g s", self._drain.active, grace)
         if not await self._drain.wait_idle(grace):

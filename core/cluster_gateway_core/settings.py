@@ -77,6 +77,8 @@ class UpstreamSettings:
     """How long an unused connection is kept: below the 90 s after which Go servers close theirs."""
     idle_connections_per_cluster: int = 64
     """Most unused connections kept for one cluster."""
+    idle_connections: int = 2000
+    """Most unused connections kept in all: as many as there may be short requests."""
     buffer_bytes: int = 128 * 1024
     """Bytes of a response held for a slow reader before the cluster's socket is no longer read."""
     dials_per_cluster: int = 64
@@ -143,6 +145,18 @@ class ServingSettings:
     """How long a client may take from opening an exchange to its first message; until then nobody knows who it is."""
     grace_seconds: float = 30.0
     """How long open exchanges may last after SIGTERM."""
+    handshake_seconds: float = 10.0
+    """How long a client may take from TCP to HTTP/2; gRPC's own limit is two minutes."""
+    connection_age_seconds: float = 300.0
+    """After how long a client is asked to connect anew, so that new cores get their share; streams that are open then
+    are left alone, however long they last. 0 for never."""
+    maximum_connections: int = 1000
+    """Most connections of one endpoint; each takes a descriptor before anybody knows whose it is."""
+    maximum_calls: int = 20_000
+    """Most calls of all clients at once, the last line behind all other bounds: above the requests in progress (12,000)
+    by what waits for the hub, watches clusters or asks for health."""
+    watches_per_client: int = 100
+    """Most streams of one kind (clusters, health, reflection) that one client holds; facades are exempt."""
     maximum_streams: int = 10_000
     """Most concurrent calls on one connection; gRPC queues silently above it."""
 

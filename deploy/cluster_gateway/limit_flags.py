@@ -76,8 +76,31 @@ LIMIT_FLAGS = (
         "Failed attempts to connect, in a row, after which a cluster is answered for without trying.",
     ),
     _limit("breaker-delay", Kind.DURATION, "3s", "How long that lasts before one request tries again."),
+    _limit("max-idle-connections", Kind.INT, "2000", "Most unused connections that are kept in all."),
     _limit(
         "max-idle-connections-per-cluster", Kind.INT, "64", "Most unused connections that are kept for one cluster."
+    ),
+    _limit(
+        "grpc-max-connections",
+        Kind.INT,
+        "1000",
+        "Most connections of gRPC clients to each port and the socket.",
+    ),
+    _limit("grpc-max-streams", Kind.INT, "10000", "Most concurrent calls on one connection of a gRPC client."),
+    _limit("grpc-max-calls", Kind.INT, "20000", "Most concurrent calls of all gRPC clients."),
+    _limit(
+        "grpc-max-watches-per-client",
+        Kind.INT,
+        "100",
+        "Most watches of clusters that one user holds, and of health, and reflections, that one host holds.",
+    ),
+    _limit("grpc-handshake-timeout", Kind.DURATION, "10s", "Limit of a gRPC client's TLS and HTTP/2 handshake."),
+    _limit("grpc-head-timeout", Kind.DURATION, "10s", "Limit from opening an exchange to its first message."),
+    _limit(
+        "grpc-max-connection-age",
+        Kind.DURATION,
+        "5m",
+        "After how long a gRPC client is asked to connect anew; open streams are left alone. 0 for never.",
     ),
     _limit(
         "denied-endpoint-cidrs",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from typing import TYPE_CHECKING
 
 from cluster_gateway.errors import ConfigurationError
-from cluster_gateway_core.settings import InFlightLimit, LimitSettings, UpstreamSettings
+from cluster_gateway_core.settings import InFlightLimit, LimitSettings, ServingSettings, UpstreamSettings
 
 if TYPE_CHECKING:
     from cluster_gateway.flags import ParsedFlags
@@ -50,8 +51,9 @@ def build_upstream(flags: ParsedFlags) -> UpstreamSettings:
         request_idle_seconds=_positive_span(flags, "request-idle-timeout"),
         response_idle_seconds=_positive_span(flags, "response-idle-timeout"),
         reader_idle_seconds=_positive_span(flags, "reader-idle-timeout"),
-        long_running_reader_idle_seconds=flags.seconds("long-running-reader-idle-timeout"),
+        long_running_reader_idle_seconds=_span(flags, "long-running-reader-idle-timeout"),
         dead_peer_seconds=_positive_span(flags, "cluster-dead-peer-timeout"),
+        idle_connections=_count(flags, "max-idle-connections"),
         idle_connections_per_cluster=_count(flags, "max-idle-connections-per-cluster"),
         dials_per_cluster=_count(flags, "max-dials-per-cluster"),
         lookups=_count(flags, "max-name-lookups"),
@@ -61,11 +63,36 @@ def build_upstream(flags: ParsedFlags) -> UpstreamSettings:
     )
 
 
+def bound_serving(flags: ParsedFlags, serving: ServingSettings) -> ServingSettings:
+    """Add the bounds of gRPC clients.
+
+    Raises:
+        ConfigurationError: A number or a time is none that can be used.
+    """
+    return dataclasses.replace(
+        serving,
+        maximum_connections=_count(flags, "grpc-max-connections"),
+        maximum_streams=_count(flags, "grpc-max-streams"),
+        maximum_calls=_count(flags, "grpc-max-calls"),
+        watches_per_client=_count(flags, "grpc-max-watches-per-client"),
+        handshake_seconds=_positive_span(flags, "grpc-handshake-timeout"),
+        head_seconds=_positive_span(flags, "grpc-head-timeout"),
+        connection_age_seconds=_span(flags, "grpc-max-connection-age"),
+    )
+
+
 def _count(flags: ParsedFlags, name: str) -> int:
     count = flags.integer(name)
     if count < 1:
         raise ConfigurationError(f"--{name} must be at least 1")
     return count
+
+
+def _span(flags: ParsedFlags, name: str) -> float:
+    seconds = flags.seconds(name)
+    if seconds < 0:
+        raise ConfigurationError(f"--{name} must not be negative")
+    return seconds
 
 
 def _positive_span(flags: ParsedFlags, name: str) -> float:

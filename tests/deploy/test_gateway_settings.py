@@ -23,6 +23,7 @@ from cluster_gateway_core.settings import (
     CoreSettings,
     InFlightLimit,
     LimitSettings,
+    ServingSettings,
     UpstreamSettings,
 )
 from cluster_gateway_facade.settings import AuthorizationSettings, FacadeSettings
@@ -221,10 +222,25 @@ def test_bounds_reach_their_settings() -> None:
         *("--max-long-running-requests-per-user=16", "--cluster-connect-timeout=17s", "--cluster-tls-timeout=18s"),
         *("--cluster-response-timeout=19s", "--cluster-dead-peer-timeout=20s", "--max-dials-per-cluster=21"),
         *("--max-name-lookups=22", "--breaker-failures=23", "--breaker-delay=24s"),
-        *("--max-idle-connections-per-cluster=25", "--denied-endpoint-cidrs=10.0.0.0/8,fd00::/8"),
+        *(
+            "--max-idle-connections-per-cluster=25",
+            "--max-idle-connections=38",
+            "--denied-endpoint-cidrs=10.0.0.0/8,fd00::/8",
+        ),
         *("--request-idle-timeout=26s", "--response-idle-timeout=27s", "--reader-idle-timeout=28s"),
-        "--long-running-reader-idle-timeout=0",
+        *("--long-running-reader-idle-timeout=0", "--grpc-max-connections=31", "--grpc-max-streams=32"),
+        *("--grpc-max-calls=33", "--grpc-max-watches-per-client=34", "--grpc-handshake-timeout=35s"),
+        *("--grpc-head-timeout=36s", "--grpc-max-connection-age=37s"),
     ).core
+    assert core.serving == ServingSettings(
+        maximum_connections=31,
+        maximum_streams=32,
+        maximum_calls=33,
+        watches_per_client=34,
+        handshake_seconds=35,
+        head_seconds=36,
+        connection_age_seconds=37,
+    )
     assert core.limits == LimitSettings(
         short=InFlightLimit(total=11, per_cluster=12, per_user=13),
         long_running=InFlightLimit(total=14, per_cluster=15, per_user=16),
@@ -239,6 +255,7 @@ def test_bounds_reach_their_settings() -> None:
         breaker_failures=23,
         breaker_seconds=24,
         idle_connections_per_cluster=25,
+        idle_connections=38,
         request_idle_seconds=26,
         response_idle_seconds=27,
         reader_idle_seconds=28,

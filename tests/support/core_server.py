@@ -14,6 +14,7 @@ from cluster_gateway_core.model.attributes import Decision
 from cluster_gateway_core.model.cluster import Cluster
 from cluster_gateway_core.server.access_servicer import AccessServicer
 from cluster_gateway_core.server.registry_servicer import RegistryServicer
+from cluster_gateway_core.server.stream_limit import StreamLimit
 from clustergateway.access.v1 import access_service_pb2_grpc
 from clustergateway.registry.v1 import registry_service_pb2_grpc
 
@@ -83,11 +84,18 @@ class CoreServices:
     tokens: FakeTokens = field(default_factory=FakeTokens)
     health: FakeHealth = field(default_factory=FakeHealth)
     conditions: tuple[Condition, ...] = ()
+    watches_per_client: int = 100
     trust: Broadcast[TrustAnchors] = field(default_factory=Broadcast)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(
-            RegistryServicer(self.registry, callers=self.callers, authorizer=self.authorizer, health=self.health),
+            RegistryServicer(
+                self.registry,
+                callers=self.callers,
+                authorizer=self.authorizer,
+                health=self.health,
+                watches=StreamLimit(self.watches_per_client),
+            ),
             server,
         )
         access_service_pb2_grpc.add_AccessServiceServicer_to_server(

@@ -36,6 +36,8 @@ _LOGGER = logging.getLogger(__name__)
 _PATH: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _MAXIMUM_CACHED_BYTES: Final = 10_000
 """Attributes of this size are not cached, lest a caller fills the memory (webhook.go, shouldCache)."""
+_MAXIMUM_CACHED_USER_BYTES: Final = 32 * 1024
+"""Users of this size are not cached either: some hundred groups, so that all that are kept take at most 256 MiB."""
 _SUPERUSER: Final = Decision(allowed=True, reason="member of system:masters")
 DELEGATOR_HINT: Final = "Bind ClusterRole system:auth-delegator to the gateway's service account on the hub."
 
@@ -92,7 +94,7 @@ class AccessReviewer:
         if decision is not None:
             return decision
         return await self._cache.ask(
-            key, lambda: self._ask(user, attributes), lambda answer: self._ttl_seconds(attributes, answer)
+            key, lambda: self._ask(user, attributes), lambda answer: self._ttl_seconds(user, attributes, answer)
         )
 
     async def require(self, user: UserInfo, attributes: Attributes) -> None:
@@ -126,8 +128,8 @@ class AccessReviewer:
         self._faults.clear()
         return parse_decision(answer)
 
-    def _ttl_seconds(self, attributes: Attributes, decision: Decision) -> float:
-        if _size_bytes(attributes) >= _MAXIMUM_CACHED_BYTES:
+    def _ttl_seconds(self, user: UserInfo, attributes: Attributes, decision: Decision) -> float:
+        if _size_bytes(attributes) >= _MAXIMUM_CACHED_BYTES or _size_of_user(user) >= _MAXIMUM_CACHED_USER_BYTES:
             return 0.0
         return self._settings.allowed_ttl_seconds if decision.allowed else self._settings.denied_ttl_seconds
 
@@ -186,6 +188,11 @@ def _cluster_name(attributes: Attributes) -> str:
     if isinstance(attributes, ResourceAttributes) and attributes.resource == CLUSTER_GATEWAYS:
         return attributes.name
     return ""
+
+
+def _size_of_user(user: UserInfo) -> int:
+    extra = sum(len(key) + sum(map(len, values)) for key, values in user.extra)
+    return len(user.username) + len(user.uid) + sum(map(len, user.groups)) + extra
 
 
 def _size_bytes(attributes: Attributes) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import grpc
 from cryptography import x509
@@ -19,12 +19,24 @@ if TYPE_CHECKING:
     from cluster_gateway_core.model.trust import TrustAnchors
     from cluster_gateway_core.settings import ServingSettings
 
+_NEVER: Final = 2**31 - 1
+"""INT_MAX, which gRPC takes for no limit."""
+
 
 def server_options(settings: ServingSettings) -> list[tuple[str, int]]:
     """Options of the gRPC server; the counterpart of the client's channel options."""
     return [
         ("grpc.so_reuseport", 0),
         ("grpc.max_concurrent_streams", settings.maximum_streams),
+        ("grpc.max_allowed_incoming_connections", settings.maximum_connections),
+        ("grpc.server_handshake_timeout_ms", int(settings.handshake_seconds * 1000)),
+        # With a GOAWAY that leaves open streams alone: their grace is without end.
+        ("grpc.max_connection_age_ms", int(settings.connection_age_seconds * 1000) or _NEVER),
+        ("grpc.max_connection_age_grace_ms", _NEVER),
+        # HTTP headers travel in messages. Above the first, calls fail at random; the second also bounds what a client
+        # can send in CONTINUATION frames.
+        ("grpc.max_metadata_size", 8 * 1024),
+        ("grpc.absolute_max_metadata_size", 16 * 1024),
         ("grpc.max_receive_message_length", 4 * 1024 * 1024),
         ("grpc.max_send_message_length", 4 * 1024 * 1024),
         # With bandwidth probing on, a stalled stream holds 4 to 6 MiB; with it off, 32 to 96 KiB.

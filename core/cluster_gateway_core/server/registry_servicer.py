@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cluster_gateway_core.model.user import UserInfo
     from cluster_gateway_core.registry.store import ClusterRegistry
     from cluster_gateway_core.server.caller import CallerResolver
+    from cluster_gateway_core.server.stream_limit import StreamLimit
 
 
 class Authorizer(Protocol):
@@ -55,11 +56,13 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         callers: CallerResolver,
         authorizer: Authorizer,
         health: HealthWriter,
+        watches: StreamLimit,
     ) -> None:
         self._registry = registry
         self._callers = callers
         self._authorizer = authorizer
         self._health = health
+        self._watches = watches
 
     async def GetCluster(  # noqa: N802
         self,
@@ -94,10 +97,11 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
     ) -> AsyncIterator[registry_service_pb2.WatchClustersResponse]:
         """Stream changes until the client cancels."""
         try:
-            await self._authorize(request, context, ResourceAttributes(verb="watch"))
+            user = await self._authorize(request, context, ResourceAttributes(verb="watch"))
             selector = parse_label_selector(request.label_selector)
-            async for event in self._registry.watch(selector, request.resource_version):
-                yield render_event(event)
+            with self._watches.hold(user.username):
+                async for event in self._registry.watch(selector, request.resource_version):
+                    yield render_event(event)
         except GatewayError as error:
             await abort_with(context, error)
 
@@ -133,9 +137,11 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         ),
         context: grpc.aio.ServicerContext[Any, Any],
         attributes: Attributes,
-    ) -> None:
+    ) -> UserInfo:
         asserted = request.asserted_user if request.HasField("asserted_user") else None
-        await self._authorizer.require(await self._callers.resolve(context, asserted), attributes)
+        user = await self._callers.resolve(context, asserted)
+        await self._authorizer.require(user, attributes)
+        return user
 
     def _list_page(
         self, request: registry_service_pb2.ListClustersRequest

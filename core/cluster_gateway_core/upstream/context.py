@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cluster_gateway_core.upstream.address_policy import AddressPolicy
 from cluster_gateway_core.upstream.deadline import Deadlines
+from cluster_gateway_core.upstream.pool import IdleBudget
 from cluster_gateway_core.upstream.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -20,14 +21,16 @@ class UpstreamContext:
         resolver: Looks names up.
         policy: Which addresses are forbidden.
         deadlines: The waits that may not last for ever.
+        idle_budget: How many unused connections may be kept.
     """
 
-    __slots__ = ("deadlines", "policy", "resolver", "settings")
+    __slots__ = ("deadlines", "idle_budget", "policy", "resolver", "settings")
 
     def __init__(self, settings: UpstreamSettings) -> None:
         self.settings = settings
         self.resolver = Resolver(capacity=settings.lookups)
         self.policy = AddressPolicy(settings.denied_endpoint_cidrs)
+        self.idle_budget = IdleBudget(settings.idle_connections)
         self.deadlines = Deadlines(
             shortest_seconds=min(
                 settings.response_timeout_seconds,

@@ -30,11 +30,27 @@ class Poolable(Protocol):
 ConnectionT = TypeVar("ConnectionT", bound=Poolable)
 
 
+class IdleBudget:
+    """How many unused connections all pools together may keep.
+
+    Attributes:
+        capacity: At most.
+        used: Now.
+    """
+
+    __slots__ = ("capacity", "used")
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.used = 0
+
+
 class ConnectionPool(Generic[ConnectionT]):
     """The unused connections to one cluster with one credential."""
 
-    def __init__(self, *, capacity: int, idle_seconds: float) -> None:
+    def __init__(self, *, capacity: int, idle_seconds: float, budget: IdleBudget) -> None:
         self._capacity = capacity
+        self._budget = budget
         self._idle_seconds = idle_seconds
         self._idle: deque[tuple[float, ConnectionT]] = deque()
         self._retired = False
@@ -46,6 +62,7 @@ class ConnectionPool(Generic[ConnectionT]):
         """Return the newest usable connection, or None when one must be opened."""
         while self._idle:
             _, connection = self._idle.pop()
+            self._budget.used -= 1
             if connection.is_open:
                 return connection
         return None
@@ -55,8 +72,10 @@ class ConnectionPool(Generic[ConnectionT]):
         if self._retired or not connection.is_reusable:
             return (connection,)
         self._idle.append((now, connection))
+        self._budget.used += 1
         surplus = self.expire(now)
-        if len(self._idle) > self._capacity:
+        if len(self._idle) > self._capacity or self._budget.used > self._budget.capacity:
+            self._budget.used -= 1
             surplus.append(self._idle.popleft()[1])
         return surplus
 
@@ -64,6 +83,7 @@ class ConnectionPool(Generic[ConnectionT]):
         """Return the connections that have been unused too long, to be closed."""
         expired: list[ConnectionT] = []
         while self._idle and now - self._idle[0][0] > self._idle_seconds:
+            self._budget.used -= 1
             expired.append(self._idle.popleft()[1])
         return expired
 
@@ -71,5 +91,6 @@ class ConnectionPool(Generic[ConnectionT]):
         """Keep nothing from now on; return the unused connections, to be closed."""
         self._retired = True
         unused = [connection for _, connection in self._idle]
+        self._budget.used -= len(unused)
         self._idle.clear()
         return unused

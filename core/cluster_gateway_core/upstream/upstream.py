@@ -57,7 +57,9 @@ class Upstream:
             server_name=cluster.endpoint.tls_server_name or host,
         )
         self._pool: ConnectionPool[UpstreamConnection] = ConnectionPool(
-            capacity=settings.idle_connections_per_cluster, idle_seconds=settings.idle_seconds
+            capacity=settings.idle_connections_per_cluster,
+            idle_seconds=settings.idle_seconds,
+            budget=context.idle_budget,
         )
         self._busy: set[UpstreamConnection] = set()
         self._dials = asyncio.Semaphore(settings.dials_per_cluster)

@@ -287,3 +287,11 @@ def make_hub_tls(folder: Path, *, clients: Identity | None) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=clients.certificate_pem.decode())
     return context
+
+
+async def test_decisions_about_a_huge_user_are_never_kept(hub: FakeHub, reviewer: AccessReviewer) -> None:
+    """Thousands of them could fill the memory."""
+    huge = UserInfo(username="alice", groups=tuple(f"group{number:04}" for number in range(5000)))
+    hub.script("POST", YES, NO)
+    assert (await reviewer.review(huge, PROXY)).allowed
+    assert not (await reviewer.review(huge, PROXY)).allowed

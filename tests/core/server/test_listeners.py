@@ -120,3 +120,36 @@ async def test_a_token_identifies_where_no_certificate_is_asked_for(services: Co
             await stub.ListClusters(LIST, timeout=5)
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert [user.username for user, _ in services.authorizer.asked] == ["bob"]
+
+
+async def test_a_facades_certificate_of_another_name_is_nobodys(services: CoreServices) -> None:
+    """Signed by the facade CA, but named otherwise: it may assert nobody, and is nobody itself."""
+    async with (
+        serving(services, "127.0.0.1:0", serve_tls(mutual=True)) as address,
+        dial(address, make_identity("another-service", issuer=FACADE_CA)) as channel,
+    ):
+        for request in (ASSERTING, LIST):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await registry_service_pb2_grpc.RegistryServiceStub(channel).ListClusters(request, timeout=5)
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert services.authorizer.asked == []
+
+
+async def test_one_user_holds_a_few_watches_of_clusters(services: CoreServices) -> None:
+    services.watches_per_client = 1
+    request = registry_service_pb2.WatchClustersRequest()
+    async with (
+        serving(services, "127.0.0.1:0", serve_tls(mutual=True)) as address,
+        dial(address, IMPOSTOR) as channel,
+        dial(address, make_identity("jane", issuer=HUB_CA)) as another,
+    ):
+        stub = registry_service_pb2_grpc.RegistryServiceStub(channel)
+        held = stub.WatchClusters(request, timeout=5)
+        await anext(aiter(held))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await anext(aiter(stub.WatchClusters(request, timeout=5)))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        other = registry_service_pb2_grpc.RegistryServiceStub(another).WatchClusters(request, timeout=5)
+        await anext(aiter(other))
+        held.cancel()
+        other.cancel()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster_gateway_core.upstream.pool import ConnectionPool
+from cluster_gateway_core.upstream.pool import ConnectionPool, IdleBudget
 
 
 @dataclass(eq=False)
@@ -11,8 +11,8 @@ class Connection:
     is_reusable: bool = True
 
 
-def make_pool(capacity: int = 2) -> ConnectionPool[Connection]:
-    return ConnectionPool(capacity=capacity, idle_seconds=10)
+def make_pool(capacity: int = 2, budget: IdleBudget | None = None) -> ConnectionPool[Connection]:
+    return ConnectionPool(capacity=capacity, idle_seconds=10, budget=budget or IdleBudget(100))
 
 
 def test_newest_connection_is_taken_first() -> None:
@@ -66,3 +66,20 @@ def test_retired_pool_keeps_nothing() -> None:
     assert [*pool.give(busy, 0)] == [busy]
     assert pool.take() is None
     assert repr(pool) == "<ConnectionPool: 0 idle, retired>"
+
+
+def test_pools_share_a_budget_and_give_back_what_they_keep_no_longer() -> None:
+    budget = IdleBudget(3)
+    one, other = make_pool(budget=budget), make_pool(budget=budget)
+    first = Connection()
+    assert [*one.give(first, 0), *one.give(Connection(), 0), *other.give(Connection(), 0)] == []
+    assert [*one.give(Connection(), 0)] == [first]
+    assert [len([*other.give(Connection(), 0)]) for _ in range(2)] == [1, 1]
+    assert budget.used == 3
+
+    assert one.take() is not None
+    assert budget.used == 2
+    assert len(one.expire(100)) == 1
+    assert budget.used == 1
+    assert len(other.retire()) == 1
+    assert budget.used == 0

@@ -1,0 +1,311 @@
+"""Measures what a healthy cluster's callers notice of a sick neighbour.
+
+usage: python -m tests.bench.measure_isolation [--rate 120] [--neighbour-rate 120] [--seconds 8] [--rounds 2]
+
+A routing core with its default limits stands in front of a healthy cluster and of neighbours that are sick, each in its
+own way; core, clusters, the neighbours' load and the measured load are processes of their own. Requests come at a fixed
+rate, and their latency counts from when they were due. The cases are interleaved, so that a noisy moment of the machine
+hits all of them, and each case of each round has a neighbour that the core has not met yet. "healthy neighbour" is the
+yardstick beside "alone": it shows what the neighbour's mere load costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import uvloop
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.support.routing_core import Authorizer, Callers
+from tests.support.upstreams import make_cluster
+
+from cluster_gateway_client import CoreClient, CoreEndpoint, CoreError
+from cluster_gateway_core.registry.store import ClusterRegistry
+from cluster_gateway_core.server.drain import Drain
+from cluster_gateway_core.server.endpoints import server_options
+from cluster_gateway_core.server.open_servicers import HealthServicer
+from cluster_gateway_core.server.routing_servicer import RoutingServicer
+from cluster_gateway_core.server.stream_limit import StreamLimit
+from cluster_gateway_core.settings import LimitSettings, ServingSettings, UpstreamSettings
+from cluster_gateway_core.upstream.directory import UpstreamDirectory
+from cluster_gateway_core.upstream.guard import Guard
+from clustergateway.routing.v1 import routing_service_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+_BODY: Final = b"x" * 2048
+_ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
+    len(_BODY),
+    _BODY,
+)
+_CASES: Final = {
+    "alone": "nobody",
+    "healthy neighbour": "a healthy cluster",
+    "mute": "accepts TCP, and never says a word to TLS",
+    "unanswering": "accepts requests, and never answers one",
+    "black hole": "drops every SYN",
+    "refusing": "refuses every connection",
+    "dead DNS": "has a name whose servers never answer",
+}
+
+
+def pick_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def full_backlog() -> AsyncIterator[int]:  # type: ignore[misc]  # a plain generator
+    """A port whose SYNs are dropped, because nobody takes the connections that wait already."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)  # noqa: FBT003 - the standard library's signature
+            filler.connect_ex(listener.getsockname())
+        yield int(listener.getsockname()[1])
+
+
+class _Answering(asyncio.Protocol):
+    """A cluster that answers each request head, or none."""
+
+    def __init__(self, *, answers: bool) -> None:
+        self._answers = answers
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport; asyncio.Protocol."""
+        self._transport = transport  # type: ignore[assignment]  # a stream transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer; asyncio.Protocol."""
+        if self._answers and self._transport is not None and data.endswith(b"\r\n\r\n"):
+            self._transport.write(_ANSWER)
+
+
+async def run_clusters(ready: Callable[[object], None]) -> None:
+    """Serve the healthy cluster and the two that only listen, until the process is ended."""
+    loop = asyncio.get_running_loop()
+    servers = [
+        await loop.create_server(lambda answers=answers: _Answering(answers=answers), "127.0.0.1", 0)  # type: ignore[misc]
+        for answers in (True, False)
+    ]
+    with full_backlog() as hole:  # type: ignore[attr-defined]
+        ready([*(server.sockets[0].getsockname()[1] for server in servers), hole])
+        await asyncio.Event().wait()
+
+
+async def run_core(path: str, endpoints: dict[str, str]) -> None:
+    """Serve a routing core on a private socket, until the process is ended; names in .hang never resolve."""
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, port: int, *args: object, **options: object) -> object:
+        if host.endswith(".hang"):
+            if options.get("flags"):
+                raise socket.gaierror(socket.EAI_NONAME, "not numeric")
+            threading.Event().wait()
+        return real(host, port, *args, **options)  # type: ignore[arg-type]
+
+    socket.getaddrinfo = getaddrinfo  # type: ignore[assignment]
+    registry, callers = ClusterRegistry(), Callers()
+    registry.replace(make_cluster(address, name=name) for name, address in endpoints.items())
+    servicer = RoutingServicer(
+        callers=callers,
+        authorizer=Authorizer(),
+        guard=Guard(LimitSettings()),
+        directory=UpstreamDirectory(registry, UpstreamSettings()),
+        drain=Drain(),
+    )
+    server = grpc.aio.server(options=server_options(ServingSettings()))
+    routing_service_pb2_grpc.add_RoutingServiceServicer_to_server(servicer, server)
+    health = HealthServicer(callers, StreamLimit(1))
+    health.set("clustergateway.routing.v1.RoutingService", health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    server.add_insecure_port(f"unix:{path}")
+    await server.start()
+    await server.wait_for_termination()
+
+
+async def send_steadily(
+    client: CoreClient, cluster_name: str, rate: float, seconds: float, note: Callable[[float], None]
+) -> None:
+    """Send at a fixed rate, whatever becomes of the requests; what is still open at the end is cancelled."""
+    loop = asyncio.get_running_loop()
+    start, number, running = loop.time(), 0, set[asyncio.Task[None]]()
+
+    async def request(due: float) -> None:
+        with contextlib.suppress(CoreError):
+            async with client.request(cluster_name, "GET", "/api/v1/namespaces/default") as response:
+                await response.read()
+        note(loop.time() - due)
+
+    while (due := start + number / rate) < start + seconds:
+        await asyncio.sleep(max(0, due - loop.time()))
+        task = loop.create_task(request(due), name="request")
+        running.add(task)
+        task.add_done_callback(running.discard)
+        number += 1
+    for task in tuple(running):
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+async def run_neighbour(path: str) -> None:
+    """Send to the cluster that each line on stdin names, at its rate and for its time."""
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    async with CoreClient(CoreEndpoint(target=f"unix:{path}")) as client:
+        while line := await reader.readline():
+            order = json.loads(line)
+            await send_steadily(client, order["cluster"], order["rate"], order["seconds"], lambda _: None)
+            sys.stdout.write("done\n")
+            sys.stdout.flush()
+
+
+@asynccontextmanager
+async def child(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Another process of this program, ended when the context is left."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.bench.measure_isolation", *arguments), stdin=pipe, stdout=pipe
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def line_of(process: asyncio.subprocess.Process) -> bytes:
+    """The next line of a child."""
+    assert process.stdout is not None
+    line = await process.stdout.readline()
+    if not line:
+        raise RuntimeError("a process of the measurement has ended")
+    return line
+
+
+async def measure(parsed: argparse.Namespace) -> dict[str, list[float]]:
+    """Run all cases in turns; returns each one's latencies in seconds."""
+    async with AsyncExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="cluster-gateway-bench-"))
+        path = str(Path(directory) / "core.sock")
+        clusters = await stack.enter_async_context(child("clusters"))
+        healthy, listening, hole = json.loads(await line_of(clusters))
+        addresses = {
+            "healthy neighbour": f"http://127.0.0.1:{healthy}",
+            "mute": f"https://127.0.0.1:{listening}",
+            "unanswering": f"http://127.0.0.1:{listening}",
+            "black hole": f"https://127.0.0.1:{hole}",
+            "refusing": f"https://127.0.0.1:{pick_port()}",
+        }
+        endpoints = {"healthy": f"http://127.0.0.1:{healthy}"}
+        for round_number in range(parsed.rounds):
+            for case in _CASES:
+                name = f"{case}{round_number}".replace(" ", "-").lower()
+                endpoints[name] = addresses.get(case, f"https://{name}.hang:6443")
+        await stack.enter_async_context(child("core", path, json.dumps(endpoints)))
+        neighbour = await stack.enter_async_context(child("neighbour", path))
+        client = await stack.enter_async_context(CoreClient(CoreEndpoint(target=f"unix:{path}")))
+        await wait_serving(client)
+        latencies: dict[str, list[float]] = {case: [] for case in _CASES}
+        for round_number in range(parsed.rounds):
+            for case, found in latencies.items():
+                name = f"{case}{round_number}".replace(" ", "-").lower()
+                beside = None if case == "alone" else load_neighbour(neighbour, name, parsed)
+                await run_case(client, beside, parsed, found.append)
+        return latencies
+
+
+async def run_case(
+    client: CoreClient, beside: Awaitable[None] | None, parsed: argparse.Namespace, note: Callable[[float], None]
+) -> None:
+    """Measure the healthy cluster beside a neighbour."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(send_steadily(client, "healthy", parsed.rate, parsed.seconds, note), name="measured")
+        if beside is not None:
+            await beside
+
+
+async def load_neighbour(process: asyncio.subprocess.Process, name: str, parsed: argparse.Namespace) -> None:
+    """Have the neighbour's load sent."""
+    assert process.stdin is not None
+    order = {"cluster": name, "rate": parsed.neighbour_rate, "seconds": parsed.seconds}
+    process.stdin.write(json.dumps(order).encode() + b"\n")
+    await process.stdin.drain()
+    await line_of(process)
+
+
+async def wait_serving(client: CoreClient) -> None:
+    """Wait for the core, and open the way to the healthy cluster."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                async with client.request("healthy", "GET", "/api") as response:
+                    await response.read()
+            except CoreError:
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+
+def print_table(latencies: dict[str, list[float]]) -> None:
+    """Print each case's figures, and by how much they exceed the two yardsticks."""
+    figures = {case: quantiles(found) for case, found in latencies.items()}
+    alone, loaded = figures["alone"], figures["healthy neighbour"]
+    sys.stdout.write(
+        "beside             requests  p50 ms  p99 ms | to alone: p50   p99 | to healthy neighbour: p50   p99\n"
+    )
+    for case, (p50, p99) in figures.items():
+        sys.stdout.write(
+            f"{case:18} {len(latencies[case]):8} {p50:7.2f} {p99:7.2f} | {p50 / alone[0]:13.2f} {p99 / alone[1]:5.2f} "
+            f"| {p50 / loaded[0]:25.2f} {p99 / loaded[1]:5.2f}   {_CASES[case]}\n"
+        )
+
+
+def quantiles(latencies: list[float]) -> tuple[float, float]:
+    """Median and 99th percentile, in milliseconds."""
+    cuts = statistics.quantiles(latencies, n=100)
+    return cuts[49] * 1000, cuts[98] * 1000
+
+
+def main() -> None:
+    """Run from the command line, or as one of the processes."""
+    parser = argparse.ArgumentParser(description=sys.modules[__name__].__doc__)
+    parser.add_argument("--rate", type=float, default=120, help="requests a second to the healthy cluster")
+    parser.add_argument("--neighbour-rate", type=float, default=120, help="requests a second to its neighbour")
+    parser.add_argument("--seconds", type=float, default=8, help="of each case in each round")
+    parser.add_argument("--rounds", type=int, default=2)
+    role = parser.add_subparsers(dest="role")
+    role.add_parser("clusters")
+    core = role.add_parser("core")
+    core.add_argument("path")
+    core.add_argument("endpoints", type=json.loads)
+    role.add_parser("neighbour").add_argument("path")
+    parsed = parser.parse_args()
+    match parsed.role:
+        case "clusters":
+            uvloop.run(run_clusters(lambda ports: print(json.dumps(ports), flush=True)))  # noqa: T201 - to the parent
+        case "core":
+            uvloop.run(run_core(parsed.path, parsed.endpoints))
+        case "neighbour":
+            uvloop.run(run_neighbour(parsed.path))
+        case _:
+            print_table(uvloop.run(measure(parsed)))
+
+
+if __name__ == "__main__":
+    main()

@@ -85,7 +85,8 @@ async def test_families_take_turns() -> None:
     assert interleave_families(four) == four
 
 
-async def test_cancellation_at_any_moment_closes_every_socket() -> None:
+async def test_cancellation_at_any_moment_closes_every_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster_gateway_core.upstream.tcp._ATTEMPT_DELAY_SECONDS", 0)
     with dead_address() as dead, live_address() as (alive,):
         before = open_files()
         for turns in range(40):

@@ -45,6 +45,7 @@ async def test_logs_can_be_cut_and_chosen_by_container(kubectl: Kubectl, cluster
 async def test_followed_logs_show_each_new_line_and_end_with_the_container(
     kubectl: Kubectl, cluster_name: str, stage: Stage
 ) -> None:
+    """UP-33."""
     log = stage.kubelets[cluster_name].container_log("pod1")
     log.write_text("first\n")
     done = log.with_name(f"{log.name}.done")
@@ -63,6 +64,7 @@ async def test_followed_logs_show_each_new_line_and_end_with_the_container(
 
 
 async def test_exec_keeps_stdout_and_stderr_apart(kubectl: Kubectl, protocol: dict[str, str]) -> None:
+    """UP-33, RC-1."""
     command = "echo out; echo err >&2"
     result = await kubectl("exec", "pod1", "-c", "main", "--", "sh", "-c", command, environment=protocol)
     assert (result.exit_code, result.stdout, result.stderr) == (0, "out\n", "err\n")
@@ -72,6 +74,7 @@ async def test_exec_keeps_stdout_and_stderr_apart(kubectl: Kubectl, protocol: di
 async def test_exec_ends_with_the_exit_code_of_the_command(
     clusters: dict[str, Kubectl], protocol: dict[str, str], command: str, code: int
 ) -> None:
+    """UP-33, RC-8."""
     arguments = ("exec", "pod1", "-c", "main", "--", "sh", "-c", command)
     assert (await clusters["managed1"](*arguments, environment=protocol)).exit_code == code
 
@@ -83,12 +86,14 @@ async def test_exec_of_a_missing_command_is_explained(clusters: dict[str, Kubect
 
 
 async def test_exec_reads_stdin_to_its_end(kubectl: Kubectl, protocol: dict[str, str]) -> None:
+    """UP-33, RC-4."""
     sent = os.urandom(300_000)
     printed = await kubectl.ok("exec", "-i", "pod1", "-c", "main", "--", "sha256sum", stdin=sent, environment=protocol)
     assert printed.split()[0] == hashlib.sha256(sent).hexdigest()
 
 
 async def test_exec_is_a_conversation(clusters: dict[str, Kubectl], protocol: dict[str, str]) -> None:
+    """UP-33."""
     script = 'while read word; do echo "got $word"; done; echo end'
     arguments = ("exec", "-i", "pod1", "-c", "main", "--", "sh", "-c", script)
     async with clusters["managed1"].start(*arguments, environment=protocol) as talk:
@@ -101,6 +106,7 @@ async def test_exec_is_a_conversation(clusters: dict[str, Kubectl], protocol: di
 
 
 async def test_a_big_output_of_exec_arrives_whole(clusters: dict[str, Kubectl], protocol: dict[str, str]) -> None:
+    """UP-33, RC-2."""
     script = "head -c 8000000 /dev/zero | tr '\\0' x"
     printed = await clusters["managed1"].ok(
         "exec", "pod1", "-c", "main", "--", "sh", "-c", script, environment=protocol
@@ -109,12 +115,13 @@ async def test_a_big_output_of_exec_arrives_whole(clusters: dict[str, Kubectl], 
 
 
 async def test_attach_answers_every_line(kubectl: Kubectl, protocol: dict[str, str]) -> None:
+    """UP-33."""
     printed = await kubectl.ok("attach", "-i", "pod1", "-c", "main", stdin=b"one\ntwo\n", environment=protocol)
     assert printed == "attached\ngot:one\ngot:two\n"
 
 
 async def test_files_are_copied_both_ways(kubectl: Kubectl, protocol: dict[str, str], tmp_path: Path) -> None:
-    """Pods of the test's kubelet share this host's files."""
+    """UP-33. Pods of the test's kubelet share this host's files."""
     original, there, back = tmp_path / "original", tmp_path / "there", tmp_path / "back"
     original.write_bytes(os.urandom(2_000_000))
     await kubectl.ok("cp", "-c", "main", str(original), f"pod1:{there}", environment=protocol)
@@ -145,6 +152,7 @@ async def digest_server() -> AsyncIterator[tuple[int, bytes]]:
 
 
 async def test_port_forward_carries_five_mebibytes_each_way(kubectl: Kubectl, protocol: dict[str, str]) -> None:
+    """UP-33."""
     sending = os.urandom(_PORT_FORWARD_BYTES)
     async with (
         digest_server() as (port, expected),
@@ -165,9 +173,9 @@ async def test_port_forward_carries_five_mebibytes_each_way(kubectl: Kubectl, pr
     assert digest == hashlib.sha256(sending).digest()
 
 
-async def test_port_forward_serves_several_connections_and_names_a_closed_port(
-    clusters: dict[str, Kubectl], protocol: dict[str, str]
-) -> None:
+async def test_port_forward_serves_several_connections(clusters: dict[str, Kubectl], protocol: dict[str, str]) -> None:
+    """UP-33, RC-15."""
+
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await reader.readline())
         await writer.drain()
@@ -192,6 +200,7 @@ async def test_port_forward_serves_several_connections_and_names_a_closed_port(
 
 
 async def test_a_terminal_is_one_and_follows_its_size(clusters: dict[str, Kubectl], protocol: dict[str, str]) -> None:
+    """UP-33."""
     kubectl = clusters["managed1"]
     script = 'test -t 0 || exit 9; while read line; do [ "$line" = end ] && exit 3; stty size; done'
     master, slave = pty.openpty()

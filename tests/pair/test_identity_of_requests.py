@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-_REQUESTS = effort("SHARED_REQUESTS", 1500)
+_REQUESTS = effort("SHARED_REQUESTS", 1000)
 """On each event loop; the threat table asks for 10,000."""
 
 

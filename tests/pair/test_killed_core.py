@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from tests.support.raw_client import RawClient
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+# The core of its own process is on uvloop; on which loop the facade runs makes no difference to a killed core.
+pytestmark = pytest.mark.asyncio(loop_scope="module", loop_factories=["uvloop"])
 
 _HEADS = {
     "length": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf",

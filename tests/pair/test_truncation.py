@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-_RUNS = effort("TRUNCATION_RUNS", 1500)
+_RUNS = effort("TRUNCATION_RUNS", 1000)
 """On each event loop; the catalogue's own figure is 10,000."""
 _AT_ONCE = 16
 _HANG_SECONDS = 30.0

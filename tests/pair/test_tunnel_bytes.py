@@ -260,6 +260,35 @@ async def test_a_heartbeat_is_answered_through_the_tunnel(tmp_path: Path) -> Non
         await pair.until_idle()
 
 
+async def test_a_text_frame_is_the_peers_affair_and_their_error_arrives(tmp_path: Path) -> None:
+    """RC-7: channels are binary; who gets text closes with 1003, and the tunnel carries both."""
+
+    async def serve(request: web.BaseRequest) -> web.StreamResponse:
+        talk = web.WebSocketResponse()
+        await talk.prepare(request)
+        message = await talk.receive()
+        assert (message.type, message.data) == (WSMsgType.TEXT, "text")
+        await talk.send_str("no text, please")
+        await talk.close(code=1003)
+        return talk
+
+    async with (
+        websocket_server(serve) as address,
+        gateway_pair(tmp_path, make_cluster(address)) as pair,
+        ClientSession() as session,
+    ):
+        identities = pair.facade.identities
+        async with session.ws_connect(
+            f"https://127.0.0.1:{pair.facade.port}{pair.path()}",
+            ssl=client_tls(identities.serving_ca, identities.front_proxy, tmp_path),
+            headers={"X-Remote-User": "alice"},
+        ) as talk:
+            await talk.send_str("text")
+            assert await talk.receive_str() == "no text, please"
+            assert (await talk.receive()).data == 1003
+        await pair.until_idle()
+
+
 async def test_a_client_that_misses_its_heartbeat_ends_both_sides(tmp_path: Path) -> None:
     """RC-11: the client's own timeout; the cluster must not be left with half a tunnel."""
     accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="

@@ -318,6 +318,22 @@ async def test_neither_success_nor_redirect_answers_an_upgrade(tmp_path: Path, p
         assert elsewhere.connections == []
 
 
+@pytest.mark.parametrize("status", [301, 302, 304, 307, 308])
+async def test_a_redirect_of_a_plain_request_is_neither_shown_nor_followed(tmp_path: Path, status: int) -> None:
+    """CVE-2022-3172: it would send the client, and its credential, wherever a cluster likes."""
+    async with ScriptedCluster((Receive(), Send(_OK))) as elsewhere:
+        answer = f"HTTP/1.1 {status} Other\r\nLocation: {elsewhere.address}/x\r\nContent-Length: 0\r\n\r\n"
+        async with (
+            behind_gateway(tmp_path, (Receive(), Send(answer.encode()), Hold())) as (pair, _),
+            pair.facade.as_front_proxy() as client,
+        ):
+            response = await client.get(pair.path(), *ALICE)
+            assert (response.status, response.json()["kind"], response.values("Location")) == (502, "Status", [])
+            assert str(elsewhere.port).encode() not in response.body
+            client.writer.close()
+        assert elsewhere.connections == []
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_bytes_in_the_segment_of_either_head_arrive(tmp_path: Path, protocol: str) -> None:
     """UP-20, UP-21."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-_CLIENTS = effort("CHAOS_CLIENTS", 800)
+_CLIENTS = effort("CHAOS_CLIENTS", 750)
 """On each event loop; the catalogue's own figure is 10,000."""
 _AT_ONCE: Final = 32
 _HANG_SECONDS: Final = 30.0
@@ -248,7 +248,7 @@ async def test_clients_that_vanish_at_random_points_leave_nothing_behind(
                 await run_clients(pair, tls, range(2 * len(_KINDS)))
                 baseline = await settle(lambda: measure(pair, cluster))
                 assert (baseline.exchanges, baseline.clients, baseline.cluster_connections) == (0, 0, 0)
-                with caplog.at_level(logging.WARNING):
+                with caplog.at_level(logging.INFO):
                     await run_clients(pair, tls, range(1000, 1000 + _CLIENTS))
                     after = await settle(lambda: measure(pair, cluster), baseline)
                     gc.collect()
@@ -262,3 +262,4 @@ async def test_clients_that_vanish_at_random_points_leave_nothing_behind(
         loop.set_exception_handler(None)
     assert unhandled == []
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert not [message for message in caplog.messages if "INVALID_REQUEST" in message]  # to leave is no mistake

@@ -60,8 +60,12 @@ def _check_upgrade(cluster_name: str, request: RequestHead, response: ResponseHe
 
 
 def _listed(headers: Headers, name: bytes) -> list[bytes]:
-    """Elements of a header's comma-separated lists."""
-    return [part.strip() for key, value in headers if key.lower() == name for part in value.split(b",")]
+    """Elements of a header's comma-separated lists; empty ones do not count (RFC 9110 section 5.6.1.2).
+
+    kube-apiserver answers a port-forward that offers no sub-protocol with an empty one.
+    """
+    parts = [part.strip() for key, value in headers if key.lower() == name for part in value.split(b",")]
+    return [part for part in parts if part]
 
 
 def _invalid(cluster_name: str, fault: str) -> InvalidResponseError:

@@ -34,6 +34,8 @@ _REFUSAL_SECONDS: Final = 10.0
 
 Source: kubernetes/apimachinery, pkg/util/proxy/upgradeaware.go, tryUpgrade.
 """
+_CANCELLATION_SECONDS: Final = 0.5
+"""How long the news that a call is cancelled may be behind the end of its messages."""
 _MAXIMUM_BODY_BYTES: Final = 1024 * 1024
 """Most body bytes in one message; part of the API's contract."""
 
@@ -161,6 +163,8 @@ class Relay:
         finally:
             deadline.stop()
         if not isinstance(message, ExchangeRequest):  # grpc.aio.EOF, which the stubs do not tell of
+            # A client that leaves cancels the call, of which the library tells only after the end of its messages.
+            await asyncio.sleep(_CANCELLATION_SECONDS)
             raise InvalidRequestError("the client ended the stream without an end message")
         if message.HasField("head"):
             raise InvalidRequestError("the client sent a second head on the stream")

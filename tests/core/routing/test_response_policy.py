@@ -88,3 +88,7 @@ def test_chosen_subprotocol_must_have_been_offered() -> None:
     check(101, _WEBSOCKET, (b"sec-websocket-protocol", b"v4.channel.k8s.io"), upgrade="websocket", asked=asked)
     with pytest.raises(GatewayError, match="not offered"):
         check(101, _WEBSOCKET, (b"sec-websocket-protocol", b"v3"), upgrade="websocket", asked=asked)
+
+
+def test_no_subprotocol_is_chosen_by_an_empty_header() -> None:
+    check(101, _WEBSOCKET, (b"Sec-WebSocket-Protocol", b""), upgrade="websocket")

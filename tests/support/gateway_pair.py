@@ -96,13 +96,19 @@ class GatewayPair:
         await self.facade.until(lambda: self.drain.active == 0 and not self.facade.facade._server._open)
 
 
-def make_servicer(settings: ServingSettings, hub: Hub, directory: UpstreamDirectory, drain: Drain) -> RoutingServicer:
+def make_servicer(
+    settings: ServingSettings,
+    hub: Hub,
+    directory: UpstreamDirectory,
+    drain: Drain,
+    limits: LimitSettings | None = None,
+) -> RoutingServicer:
     """Join the parts of a core that carry exchanges."""
     anchors: Any = None  # who comes by the private socket needs none
     return RoutingServicer(
         callers=CallerResolver(settings, trust=lambda: anchors, tokens=_Nobody()),
         authorizer=hub,
-        guard=Guard(LimitSettings()),
+        guard=Guard(limits or LimitSettings()),
         directory=directory,
         drain=drain,
     )
@@ -110,7 +116,11 @@ def make_servicer(settings: ServingSettings, hub: Hub, directory: UpstreamDirect
 
 @asynccontextmanager
 async def gateway_pair(
-    folder: Path, *clusters: Cluster, upstream: dict[str, float] | None = None, **serving: Any
+    folder: Path,
+    *clusters: Cluster,
+    upstream: dict[str, float] | None = None,
+    limits: LimitSettings | None = None,
+    **serving: Any,
 ) -> AsyncIterator[GatewayPair]:
     """Run a pair in front of clusters.
 
@@ -118,13 +128,14 @@ async def gateway_pair(
         folder: Where files are put.
         *clusters: The registered clusters.
         upstream: What differs from the usual settings of connections to clusters.
+        limits: How many requests may be in progress, if not the usual.
         **serving: What differs from the usual settings of the facade.
     """
     registry = Registry({cluster.name: cluster for cluster in clusters})
     hub, drain = Hub(), Drain()
     settings = ServingSettings(unix_socket=str(folder / "core.sock"))
     directory = UpstreamDirectory(registry, make_settings(**upstream or {}))
-    servicer = make_servicer(settings, hub, directory, drain)
+    servicer = make_servicer(settings, hub, directory, drain, limits)
     core = FakeCore(folder / "core.sock", routing=servicer, options=server_options(settings))
     async with running_facade(folder, core=core, **serving) as facade:
         try:

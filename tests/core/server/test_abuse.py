@@ -16,6 +16,7 @@ from tests.support.raw_http2 import RawConnection
 from tests.support.routing_core import RoutingCore
 from tests.support.scripted_cluster import WAIT_SECONDS
 
+from cluster_gateway_client import CoreClient, CoreEndpoint, CoreError
 from cluster_gateway_core.errors import OverloadedError
 from cluster_gateway_core.model.trust import TrustAnchors
 from cluster_gateway_core.server.endpoints import add_endpoints, server_options
@@ -298,3 +299,23 @@ def test_streams_are_counted_by_who_holds_them_and_forgotten_when_they_end() -> 
     with limit.hold("jane"):
         pass
     assert limit._held == {}
+
+
+async def test_no_request_fails_while_connections_are_renewed(tmp_path: Path) -> None:
+    """F12, with the balancing and health checking of facades; that the cluster is unknown shows who answered."""
+    async with (
+        Core(tmp_path, connection_age_seconds=0.1).serve() as core,
+        asyncio.timeout(4 * WAIT_SECONDS),
+        CoreClient(CoreEndpoint(target=f"unix:{core.path}")) as client,
+    ):
+        core.facades.trusted = True
+        core.health.set("clustergateway.routing.v1.RoutingService", SERVING)
+        seen: set[str] = set()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + 1.0  # some ten ages
+        while loop.time() < until:
+            with pytest.raises(CoreError) as caught:
+                async with client.request("managed1", "GET", "/api"):
+                    pass
+            seen.add(caught.value.reason)
+        assert seen == {"CLUSTER_NOT_FOUND"}

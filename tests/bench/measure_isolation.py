@@ -1,12 +1,13 @@
 """Measures what a healthy cluster's callers notice of a sick neighbour.
 
-usage: python -m tests.bench.measure_isolation [--rate 120] [--neighbour-rate 120] [--seconds 8] [--rounds 2]
+usage: python -m tests.bench.measure_isolation [--rate 100] [--neighbour-rate 100] [--seconds 8] [--rounds 2]
 
-A routing core with its default limits stands in front of a healthy cluster and of neighbours that are sick, each in its
-own way; core, clusters, the neighbours' load and the measured load are processes of their own. Requests come at a fixed
-rate, and their latency counts from when they were due. The cases are interleaved, so that a noisy moment of the machine
-hits all of them, and each case of each round has a neighbour that the core has not met yet. "healthy neighbour" is the
-yardstick beside "alone": it shows what the neighbour's mere load costs.
+Two routing cores with their default limits stand in front of the same healthy cluster. One of them has a neighbour as
+well that is sick, each case in its own way, and gets requests for it; the other, its twin, has none. Both are
+measured at the same time with the same load, so that a noisy moment of the machine hits both, and what counts is the
+ratio between them. Requests come at a fixed rate, and their latency counts from when they were due. Cores, clusters,
+the neighbour's load and the measured load are processes of their own; each case of each round has a neighbour that
+the core has not met yet. The first case has a healthy neighbour: it shows what the mere load costs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import statistics
 import sys
 import tempfile
 import threading
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -43,7 +46,7 @@ from cluster_gateway_core.upstream.guard import Guard
 from clustergateway.routing.v1 import routing_service_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
 
 _BODY: Final = b"x" * 2048
 _ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
@@ -51,7 +54,6 @@ _ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-
     _BODY,
 )
 _CASES: Final = {
-    "alone": "nobody",
     "healthy neighbour": "a healthy cluster",
     "mute": "accepts TCP, and never says a word to TLS",
     "unanswering": "accepts requests, and never answers one",
@@ -59,6 +61,14 @@ _CASES: Final = {
     "refusing": "refuses every connection",
     "dead DNS": "has a name whose servers never answer",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Latencies of one case in seconds, of the core with the neighbour and of its twin."""
+
+    beside: list[float] = field(default_factory=list)
+    twin: list[float] = field(default_factory=list)
 
 
 def pick_port() -> int:
@@ -119,6 +129,7 @@ async def run_core(path: str, endpoints: dict[str, str]) -> None:
             threading.Event().wait()
         return real(host, port, *args, **options)  # type: ignore[arg-type]
 
+    # The one thing here that is made up: no name server is needed that does not answer.
     socket.getaddrinfo = getaddrinfo  # type: ignore[assignment]
     registry, callers = ClusterRegistry(), Callers()
     registry.replace(make_cluster(address, name=name) for name, address in endpoints.items())
@@ -143,18 +154,17 @@ async def send_steadily(
     client: CoreClient, cluster_name: str, rate: float, seconds: float, note: Callable[[float], None]
 ) -> None:
     """Send at a fixed rate, whatever becomes of the requests; what is still open at the end is cancelled."""
-    loop = asyncio.get_running_loop()
-    start, number, running = loop.time(), 0, set[asyncio.Task[None]]()
+    start, number, running = time.perf_counter(), 0, set[asyncio.Task[None]]()
 
     async def request(due: float) -> None:
         with contextlib.suppress(CoreError):
             async with client.request(cluster_name, "GET", "/api/v1/namespaces/default") as response:
                 await response.read()
-        note(loop.time() - due)
+        note(time.perf_counter() - due)  # the loop's own clock counts whole milliseconds
 
     while (due := start + number / rate) < start + seconds:
-        await asyncio.sleep(max(0, due - loop.time()))
-        task = loop.create_task(request(due), name="request")
+        await asyncio.sleep(max(0, due - time.perf_counter()))
+        task = asyncio.get_running_loop().create_task(request(due), name="request")
         running.add(task)
         task.add_done_callback(running.discard)
         number += 1
@@ -198,11 +208,10 @@ async def line_of(process: asyncio.subprocess.Process) -> bytes:
     return line
 
 
-async def measure(parsed: argparse.Namespace) -> dict[str, list[float]]:
-    """Run all cases in turns; returns each one's latencies in seconds."""
+async def measure(parsed: argparse.Namespace) -> dict[str, Figures]:
+    """Run all cases in turns."""
     async with AsyncExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="cluster-gateway-bench-"))
-        path = str(Path(directory) / "core.sock")
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cluster-gateway-bench-")))
         clusters = await stack.enter_async_context(child("clusters"))
         healthy, listening, hole = json.loads(await line_of(clusters))
         addresses = {
@@ -215,29 +224,30 @@ async def measure(parsed: argparse.Namespace) -> dict[str, list[float]]:
         endpoints = {"healthy": f"http://127.0.0.1:{healthy}"}
         for round_number in range(parsed.rounds):
             for case in _CASES:
-                name = f"{case}{round_number}".replace(" ", "-").lower()
+                name = name_of(case, round_number)
                 endpoints[name] = addresses.get(case, f"https://{name}.hang:6443")
-        await stack.enter_async_context(child("core", path, json.dumps(endpoints)))
-        neighbour = await stack.enter_async_context(child("neighbour", path))
-        client = await stack.enter_async_context(CoreClient(CoreEndpoint(target=f"unix:{path}")))
-        await wait_serving(client)
-        latencies: dict[str, list[float]] = {case: [] for case in _CASES}
+        paths = [str(directory / name) for name in ("beside", "twin")]
+        for path in paths:
+            await stack.enter_async_context(child("core", path, json.dumps(endpoints)))
+        neighbour = await stack.enter_async_context(child("neighbour", paths[0]))
+        clients = [await stack.enter_async_context(CoreClient(CoreEndpoint(target=f"unix:{path}"))) for path in paths]
+        for client in clients:
+            await wait_serving(client)
+            await send_steadily(client, "healthy", parsed.rate, 1, lambda _: None)
+        figures = {case: Figures() for case in _CASES}
         for round_number in range(parsed.rounds):
-            for case, found in latencies.items():
-                name = f"{case}{round_number}".replace(" ", "-").lower()
-                beside = None if case == "alone" else load_neighbour(neighbour, name, parsed)
-                await run_case(client, beside, parsed, found.append)
-        return latencies
+            for case, found in figures.items():
+                async with asyncio.TaskGroup() as group:
+                    for client, note in zip(clients, (found.beside.append, found.twin.append), strict=True):
+                        steadily = send_steadily(client, "healthy", parsed.rate, parsed.seconds, note)
+                        group.create_task(steadily, name="measured")
+                    await load_neighbour(neighbour, name_of(case, round_number), parsed)
+        return figures
 
 
-async def run_case(
-    client: CoreClient, beside: Awaitable[None] | None, parsed: argparse.Namespace, note: Callable[[float], None]
-) -> None:
-    """Measure the healthy cluster beside a neighbour."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(send_steadily(client, "healthy", parsed.rate, parsed.seconds, note), name="measured")
-        if beside is not None:
-            await beside
+def name_of(case: str, round_number: int) -> str:
+    """Name of the neighbour in one case of one round."""
+    return f"{case}{round_number}".replace(" ", "-").lower()
 
 
 async def load_neighbour(process: asyncio.subprocess.Process, name: str, parsed: argparse.Namespace) -> None:
@@ -262,17 +272,16 @@ async def wait_serving(client: CoreClient) -> None:
                 return
 
 
-def print_table(latencies: dict[str, list[float]]) -> None:
-    """Print each case's figures, and by how much they exceed the two yardsticks."""
-    figures = {case: quantiles(found) for case, found in latencies.items()}
-    alone, loaded = figures["alone"], figures["healthy neighbour"]
+def print_table(figures: dict[str, Figures]) -> None:
+    """Print each case's figures beside its twin's, and their ratios."""
     sys.stdout.write(
-        "beside             requests  p50 ms  p99 ms | to alone: p50   p99 | to healthy neighbour: p50   p99\n"
+        "neighbour          requests | beside it: p50 ms  p99 ms | twin: p50 ms  p99 ms | ratio: p50   p99\n"
     )
-    for case, (p50, p99) in figures.items():
+    for case, found in figures.items():
+        (p50, p99), (twin50, twin99) = quantiles(found.beside), quantiles(found.twin)
         sys.stdout.write(
-            f"{case:18} {len(latencies[case]):8} {p50:7.2f} {p99:7.2f} | {p50 / alone[0]:13.2f} {p99 / alone[1]:5.2f} "
-            f"| {p50 / loaded[0]:25.2f} {p99 / loaded[1]:5.2f}   {_CASES[case]}\n"
+            f"{case:18} {len(found.beside):8} | {p50:17.2f} {p99:7.2f} | {twin50:12.2f} {twin99:7.2f} "
+            f"| {p50 / twin50:10.2f} {p99 / twin99:5.2f}   {_CASES[case]}\n"
         )
 
 
@@ -285,8 +294,8 @@ def quantiles(latencies: list[float]) -> tuple[float, float]:
 def main() -> None:
     """Run from the command line, or as one of the processes."""
     parser = argparse.ArgumentParser(description=sys.modules[__name__].__doc__)
-    parser.add_argument("--rate", type=float, default=120, help="requests a second to the healthy cluster")
-    parser.add_argument("--neighbour-rate", type=float, default=120, help="requests a second to its neighbour")
+    parser.add_argument("--rate", type=float, default=100, help="requests a second to the healthy cluster, each core")
+    parser.add_argument("--neighbour-rate", type=float, default=100, help="requests a second to its neighbour")
     parser.add_argument("--seconds", type=float, default=8, help="of each case in each round")
     parser.add_argument("--rounds", type=int, default=2)
     role = parser.add_subparsers(dest="role")

@@ -77,11 +77,18 @@ class CoreError(Exception):
         return cls(
             reason,
             f"the routing core failed the call: {code.name}: {failure.details() or 'no details'}",
-            hint="Look at the cores' health and logs." if reason == "CORE_UNAVAILABLE" else "",
+            hint=_HINTS.get(reason, _LOOK_AT_CORES),
             retry_after_seconds=retry,
         )
 
 
+_LOOK_AT_CORES = "Look at the cores' health and logs."
+_HINTS = {
+    "OVERLOADED": "Ask again a little later.",
+    "UNAUTHENTICATED": "Check the client's certificate or token, and what the core trusts.",
+    "ACCESS_DENIED": "Check the client's certificate or token, and what the core trusts.",
+    "INVALID_REQUEST": "Check that client and core are of the same release.",
+}
 _REASON_BY_CODE = {
     grpc.StatusCode.UNAVAILABLE: "CORE_UNAVAILABLE",
     grpc.StatusCode.CANCELLED: "CORE_UNAVAILABLE",  # a core that is killed resets its streams so

@@ -112,7 +112,12 @@ class Exchange:
         """Why the call ended though the response has not."""
         outcome = await _outcome_of(self._open_call)
         if outcome.code() is grpc.StatusCode.OK:
-            return CoreError("RESPONSE_TRUNCATED", "the routing core ended the response early")
+            return CoreError(
+                "RESPONSE_TRUNCATED",
+                "the routing core ended the response early",
+                hop="CORE",
+                hint="Ask again; if it lasts, look at the core's log.",
+            )
         return CoreError.from_rpc_error(outcome)
 
 

@@ -27,7 +27,12 @@ class ClusterResponse:
     def __init__(self, exchange: Exchange, first: ExchangeResponse) -> None:
         self._exchange = exchange
         if not first.HasField("head"):
-            raise CoreError("INTERNAL", "the routing core answered without a head")
+            raise CoreError(
+                "INTERNAL",
+                "the routing core answered without a head",
+                hop="CORE",
+                hint="Check that client and core are of the same release.",
+            )
         self._first: ExchangeResponse | None = first
         self.status: int = first.head.status
         self.headers: Sequence[tuple[str, str]] = [

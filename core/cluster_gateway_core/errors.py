@@ -32,12 +32,13 @@ class GatewayError(Exception):
         hop: Where it failed.
         message: One sentence for people.
         cluster_name: The cluster it was for; empty for none.
-        hint: What to do about it; may be empty.
+        hint: What to do about it: what the raiser says, else `default_hint`.
         retry_after_seconds: When another try may help; None when it will not.
     """
 
     reason: ClassVar[str]
     default_hop: ClassVar[Hop] = Hop.CORE
+    default_hint: ClassVar[str]
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class GatewayError(Exception):
         super().__init__(message)
         self.message = message
         self.cluster_name = cluster_name
-        self.hint = hint
+        self.hint = hint or self.default_hint
         self.hop = hop or self.default_hop
         self.retry_after_seconds = retry_after_seconds
 
@@ -61,6 +62,7 @@ class InvalidRequestError(GatewayError):
 
     reason = "INVALID_REQUEST"
     default_hop = Hop.CALLER
+    default_hint = "Correct the request."
 
 
 class UnauthenticatedError(GatewayError):
@@ -68,6 +70,7 @@ class UnauthenticatedError(GatewayError):
 
     reason = "UNAUTHENTICATED"
     default_hop = Hop.CALLER
+    default_hint = "Use a certificate or token that the hub's API server accepts."
 
 
 class AccessDeniedError(GatewayError):
@@ -75,19 +78,20 @@ class AccessDeniedError(GatewayError):
 
     reason = "ACCESS_DENIED"
     default_hop = Hop.HUB
+    default_hint = "Ask the hub's administrator for the right."
 
 
 class ClusterNotFoundError(GatewayError):
     """No cluster of that name is registered."""
 
     reason = "CLUSTER_NOT_FOUND"
+    default_hint = "Check the name with `kubectl get clustergateways`, or register the cluster."
 
     def __init__(self, cluster_name: str) -> None:
         # KubeVela recognises a cluster that is not joined by the words "no such cluster".
         super().__init__(
             f"no such cluster {cluster_name}",
             cluster_name=cluster_name,
-            hint="Check the name with `kubectl get clustergateways`, or register the cluster.",
             retry_after_seconds=5,
         )
 
@@ -96,19 +100,20 @@ class ClusterMisconfiguredError(GatewayError):
     """The cluster's registration cannot be used."""
 
     reason = "CLUSTER_MISCONFIGURED"
+    default_hint = "Correct the cluster's Secret on the hub."
 
 
 class RegistryNotSyncedError(GatewayError):
     """The first list of clusters has not arrived yet, so nothing can be said of any cluster."""
 
     reason = "REGISTRY_NOT_SYNCED"
+    default_hint = "Try again shortly; if it lasts, look at the gateway's /readyz?verbose."
 
     def __init__(self, cluster_name: str = "") -> None:
         super().__init__(
             "the gateway has not read the registered clusters from the hub yet",
             cluster_name=cluster_name,
             hop=Hop.HUB,
-            hint="Try again shortly; if it lasts, look at the gateway's /readyz?verbose.",
             retry_after_seconds=1,
         )
 
@@ -118,6 +123,7 @@ class ClusterUnreachableError(GatewayError):
 
     reason = "CLUSTER_UNREACHABLE"
     default_hop = Hop.NETWORK
+    default_hint = "Check that the cluster is up and can be reached from the gateway."
 
 
 class TLSFailedError(GatewayError):
@@ -125,6 +131,7 @@ class TLSFailedError(GatewayError):
 
     reason = "TLS_FAILED"
     default_hop = Hop.TLS
+    default_hint = "Check ca.crt, the endpoint's host name and the client certificate in the cluster's Secret."
 
 
 class CredentialRejectedError(GatewayError):
@@ -132,6 +139,7 @@ class CredentialRejectedError(GatewayError):
 
     reason = "CREDENTIAL_REJECTED"
     default_hop = Hop.CREDENTIAL
+    default_hint = "Renew the token or certificate in the cluster's Secret; your own login is fine."
 
 
 class InvalidResponseError(GatewayError):
@@ -139,6 +147,7 @@ class InvalidResponseError(GatewayError):
 
     reason = "INVALID_RESPONSE"
     default_hop = Hop.CLUSTER
+    default_hint = "Check that the endpoint is a Kubernetes API server."
 
 
 class ResponseTruncatedError(GatewayError):
@@ -146,6 +155,7 @@ class ResponseTruncatedError(GatewayError):
 
     reason = "RESPONSE_TRUNCATED"
     default_hop = Hop.NETWORK
+    default_hint = "Ask again; if it lasts, look at the cluster's API server and the network to it."
 
 
 class UpstreamTimeoutError(GatewayError):
@@ -153,18 +163,21 @@ class UpstreamTimeoutError(GatewayError):
 
     reason = "TIMEOUT"
     default_hop = Hop.CLUSTER
+    default_hint = "Look at the cluster's API server."
 
 
 class OverloadedError(GatewayError):
     """A limit of the gateway is reached; nothing was forwarded."""
 
     reason = "OVERLOADED"
+    default_hint = "Ask again a little later."
 
 
 class ShuttingDownError(GatewayError):
     """The gateway is shutting down; nothing was forwarded."""
 
     reason = "SHUTTING_DOWN"
+    default_hint = "Ask again; another replica answers."
 
 
 class HubUnavailableError(GatewayError):
@@ -172,6 +185,7 @@ class HubUnavailableError(GatewayError):
 
     reason = "HUB_UNAVAILABLE"
     default_hop = Hop.HUB
+    default_hint = "Look at the hub's API server, and at the gateway's /readyz?verbose."
 
 
 class ConflictError(GatewayError):
@@ -179,15 +193,18 @@ class ConflictError(GatewayError):
 
     reason = "CONFLICT"
     default_hop = Hop.HUB
+    default_hint = "Read the object again, and repeat the change."
 
 
 class ExpiredError(GatewayError):
     """The version that a watch wants to resume from is no longer kept."""
 
     reason = "EXPIRED"
+    default_hint = "List again, and watch from there."
 
 
 class InternalError(GatewayError):
     """A defect of the gateway."""
 
     reason = "INTERNAL"
+    default_hint = "Look at the gateway's log, and report what it says."

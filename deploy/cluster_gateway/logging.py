@@ -14,6 +14,9 @@ _DEBUG_VERBOSITY = 4
 _REDACTED = "REDACTED"
 _SECRETS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]+"), rf"\1 {_REDACTED}"),
+    # A JSON Web Token, which is what Kubernetes' tokens are, without its scheme.
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.?[A-Za-z0-9_-]*"), _REDACTED),
+    (re.compile(r"(?i)\bbase64url\.bearer\.authorization\.k8s\.io\.[A-Za-z0-9_-]+"), _REDACTED),
     (
         re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL),
         _REDACTED,
@@ -51,7 +54,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def redact(text: str) -> str:
-    """Take bearer and basic credentials and PEM private keys out of a text.
+    """Take bearer and basic credentials, JSON Web Tokens and PEM private keys out of a text.
 
     The last line of defence: callers are expected to log none.
     """

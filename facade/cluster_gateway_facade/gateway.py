@@ -63,7 +63,12 @@ class Gateway:
             return CLOSES  # The client is gone.
         except Exception:  # noqa: BLE001 - logged, and every request gets an answer
             _log.exception("a request failed in the facade")
-            defect = CoreError("INTERNAL", "the facade failed; its log has the details", hop="FACADE")
+            defect = CoreError(
+                "INTERNAL",
+                "the facade failed; its log has the details",
+                hop="FACADE",
+                hint="Look at the facade's log, and report what it says.",
+            )
             return write_answer(request, status.answer_for(defect), last=True)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:

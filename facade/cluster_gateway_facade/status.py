@@ -165,8 +165,31 @@ def forbidden(user_name: str, attributes: ResourceAttributes | NonResourceAttrib
 
 
 def bad_request(message: str) -> Answer:
-    """Render a request that breaks a rule of Kubernetes' API."""
-    return render_status(HTTPStatus.BAD_REQUEST, "BadRequest", message)
+    """Render a request that breaks a rule of HTTP or of Kubernetes' API, which the message tells."""
+    details = {"causes": [_as_cause("INVALID_REQUEST", "CALLER", "Correct the request.")]}
+    return render_status(HTTPStatus.BAD_REQUEST, "BadRequest", message, details=details)
+
+
+def head_too_large() -> Answer:
+    """Render a request whose head is larger than the gateway takes; metav1 has no reason for 431."""
+    hint = "Send fewer or shorter headers; a user in very many groups can reach this too."
+    return render_status(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "RequestEntityTooLarge",
+        "the request's head is larger than the gateway takes",
+        details={"causes": [_as_cause("INVALID_REQUEST", "CALLER", hint)]},
+    )
+
+
+def facade_failed() -> Answer:
+    """Render a defect of the facade, of which nothing is told outside its log."""
+    hint = "Look at the facade's log, and report what it says."
+    return render_status(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "InternalError",
+        "the facade failed; its log has the details",
+        details={"causes": [_as_cause("INTERNAL", "FACADE", hint)]},
+    )
 
 
 def not_served() -> Answer:
@@ -220,7 +243,11 @@ def _delay(seconds: float) -> dict[str, int]:
 
 
 def _cause(error: CoreError) -> dict[str, str]:
-    return {"reason": error.reason, "message": error.hint or error.message, "field": f"hop:{error.hop}"}
+    return _as_cause(error.reason, error.hop, error.hint or error.message)
+
+
+def _as_cause(reason: str, hop: str, hint: str) -> dict[str, str]:
+    return {"reason": reason, "message": hint, "field": f"hop:{hop}"}
 
 
 def _sentence(error: CoreError) -> str:

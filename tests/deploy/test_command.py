@@ -135,6 +135,39 @@ def test_private_keys_are_taken_out_of_logs() -> None:
     assert redact("-----BEGIN PRIVATE KEY-----\nMHc") == "REDACTED"
 
 
+_TOKEN = "eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJlLWNhbmFyeQ"
+_FORMS = (
+    f"Authorization: Bearer {_TOKEN}",
+    f"b'authorization: bearer {_TOKEN}\\r\\n'",
+    f"TokenReview of {_TOKEN} failed",
+    f"{{'token': '{_TOKEN}'}}",
+    f"Sec-WebSocket-Protocol: v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.{_TOKEN.replace('.', '')}",
+    "Basic dXNlcjpzaWduYXR1cmUtY2FuYXJ5",
+    "-----BEGIN PRIVATE KEY-----\nc2lnbmF0dXJlLWNhbmFyeQ\n-----END PRIVATE KEY-----",
+)
+
+
+@pytest.mark.parametrize("told", _FORMS)
+def test_no_exception_of_a_chain_prints_a_credential(told: str) -> None:
+    """Neither what was raised, nor its cause, nor what was being handled, nor one of a group."""
+    record = logging.LogRecord("a.b", logging.ERROR, "", 0, "failed: %r", (ValueError(told),), None)
+    try:
+        try:
+            try:
+                raise LookupError(told)  # noqa: TRY301
+            except LookupError as first:
+                raise OSError(told) from first
+        except OSError:
+            raise ExceptionGroup(told, [RuntimeError(told)])  # noqa: B904 - the context is what is meant
+    except ExceptionGroup:
+        record.exc_info = sys.exc_info()
+    line = JsonFormatter("core").format(record)
+    assert "LookupError" in line
+    assert "RuntimeError" in line
+    for secret in ("c2lnbmF0dXJlLWNhbmFyeQ", "eyJpc3MiOiJrdWJlcm5ldGVzIn0", "dXNlcjpzaWduYXR1cmUtY2FuYXJ5"):
+        assert secret not in line
+
+
 @pytest.mark.parametrize(("verbosity", "level"), [(0, logging.INFO), (3, logging.INFO), (4, logging.DEBUG)])
 def test_verbosity_sets_the_level_but_never_that_of_body_loggers(verbosity: int, level: int) -> None:
     configure_logging(role="core", verbosity=verbosity)

@@ -12,8 +12,6 @@ import logging
 import uuid
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-import grpc
-
 from cluster_gateway_core.errors import (
     GatewayError,
     InternalError,
@@ -97,7 +95,7 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         """Carry one HTTP request to a cluster and its response back."""
         first = await self._read_first(context)
         if not isinstance(first, ExchangeRequest) or not first.HasField("head"):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must carry a head, and come soon")
+            await abort_with(context, InvalidRequestError("the first message must carry a head, and come soon"))
         if self._drain.draining:
             await abort_with(context, ShuttingDownError("this core is shutting down", retry_after_seconds=1))
         try:

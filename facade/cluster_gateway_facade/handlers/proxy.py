@@ -171,7 +171,12 @@ class _Carriage:
         while message.proceed:
             message = await self._exchange.receive()
         if not message.HasField("head"):
-            raise CoreError("INTERNAL", "the routing core sent a response without a head")
+            raise CoreError(
+                "INTERNAL",
+                "the routing core sent a response without a head",
+                hop="CORE",
+                hint="Check that facade and core are of the same release.",
+            )
         received = message.head
         head = response.start(
             received.status, received.reason, [(header.name, header.value) for header in received.headers]

@@ -114,13 +114,9 @@ class Connection(RequestHandler):
         del message
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
             _log.error("a request failed in the facade: %s", type(exc).__name__, exc_info=exc)
-            answer = statuses.render_status(status, "InternalError", "the facade failed; its log has the details")
+            answer = statuses.facade_failed()
         elif isinstance(exc, LineTooLong) or status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
-            answer = statuses.render_status(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "RequestEntityTooLarge",
-                "the request's head is larger than the gateway takes",
-            )
+            answer = statuses.head_too_large()
         else:
             _log.debug("refused what is no valid HTTP/1.1 request: %s", type(exc).__name__)
             answer = statuses.bad_request("the request is not valid HTTP/1.1")

@@ -126,7 +126,7 @@ class RelayedResponse:
         # Each header is four pieces; a line break inside one would make two lines of it.
         head, line_count = b"".join(lines), 1 + (len(lines) - 1) // 4
         if status < _SMALLEST_FINAL or not head.count(b"\n") == head.count(b"\r") == line_count:
-            raise CoreError("INVALID_RESPONSE", "the cluster's response has a malformed head", hop="CLUSTER")
+            raise _invalid("the cluster's response has a malformed head")
         head += self._frame(status, lengths)
         self.started = True
         return head
@@ -159,7 +159,12 @@ class RelayedResponse:
             if self._remaining is not None:
                 self._remaining -= len(body)
                 if self._remaining < 0 or (end and self._remaining):
-                    raise CoreError("RESPONSE_TRUNCATED", "the body is not as long as its head said", hop="CLUSTER")
+                    raise CoreError(
+                        "RESPONSE_TRUNCATED",
+                        "the body is not as long as its head said",
+                        hop="CLUSTER",
+                        hint="Ask again; if it lasts, look at the cluster's API server.",
+                    )
             data = head + body
         if data:
             self._transport.write(data)
@@ -198,8 +203,13 @@ def _length(lengths: set[bytes]) -> int:
     """Read Content-Length. Raises CoreError where it is none, or several that differ (RFC 9112 section 6.3)."""
     value = next(iter(lengths))
     if len(lengths) > 1 or not value.isdigit():
-        raise CoreError("INVALID_RESPONSE", "the cluster's response has no one Content-Length", hop="CLUSTER")
+        raise _invalid("the cluster's response has no one Content-Length")
     return int(value)
+
+
+def _invalid(fault: str) -> CoreError:
+    hint = "Check that the cluster's endpoint is a Kubernetes API server."
+    return CoreError("INVALID_RESPONSE", fault, hop="CLUSTER", hint=hint)
 
 
 def _transport(request: web.BaseRequest) -> asyncio.Transport:

@@ -58,6 +58,16 @@ async def test_nobody_is_told_to_send_a_body_that_nothing_reads(gateway: Running
         assert response.values("Connection") == ["close"]
 
 
+async def test_a_client_of_http_1_0_gets_no_continue(gateway: RunningFacade) -> None:
+    """RFC 9110 section 10.1.1: it would take it for the answer."""
+    async with gateway.as_front_proxy() as client:
+        await client.send(
+            post("Expect: 100-continue", "Content-Length: 5").replace(b"HTTP/1.1", b"HTTP/1.0") + b"12345"
+        )
+        assert (await client.head())[0] == 200
+    assert not gateway.core.conversations[0].head.expect_continue
+
+
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 async def test_a_large_body_arrives_whole_rt_8(gateway: RunningFacade, chunked: bool) -> None:  # noqa: FBT001
     data = os.urandom(8 * 1024 * 1024)

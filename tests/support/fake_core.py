@@ -133,7 +133,6 @@ class FakeCore(access_service_pb2_grpc.AccessServiceServicer, routing_service_pb
         token_reviews: How often Authenticate was asked.
         believed_seconds: How long its answers may be believed.
         conditions: What GetReadiness answers.
-        router: A real RoutingService that takes the exchanges in this one's place, or None.
     """
 
     def __init__(self, socket: Path, *, routing: Any = None, options: Sequence[tuple[str, int]] = ()) -> None:
@@ -150,7 +149,6 @@ class FakeCore(access_service_pb2_grpc.AccessServiceServicer, routing_service_pb
         self.token_reviews = 0
         self.believed_seconds = 60
         self.conditions: list[access_service_pb2.Condition] = []
-        self.router: Any = None
         self.access_failure: grpc.StatusCode | None = None
         self._trust: access_service_pb2.WatchTrustResponse | None = None
         self._trust_changed = asyncio.Event()
@@ -192,9 +190,6 @@ class FakeCore(access_service_pb2_grpc.AccessServiceServicer, routing_service_pb
         return self.conversations[number]
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:  # noqa: N802
-        if self.router is not None:
-            await self.router.Exchange(request_iterator, context)
-            return
         conversation = Conversation(request_iterator.__aiter__(), context)
         try:
             await conversation.open()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 LIMIT_SECONDS = 20.0
+_HEAD_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,7 @@ class RawClient:
 @asynccontextmanager
 async def raw_client(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawClient]:
     """Connect, and close at once in the end."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, limit=_HEAD_BYTES)
     try:
         yield RawClient(reader, writer)
     finally:

@@ -108,13 +108,14 @@ async def scripted_route(stage: Stage, gateway: Gateway, name: str, *, base_path
         await stage.register(cluster_name, data, credential="ServiceAccountToken")
         try:
             await stage.wait_known(cluster_name)
-            port, tls, identity = _way_in(stage, gateway, name)
+            port, tls, identity = way_in(stage, gateway, name)
             yield Route(name=name, cluster=cluster, cluster_name=cluster_name, port=port, tls=tls, identity=identity)
         finally:
             await stage.unregister(cluster_name)
 
 
-def _way_in(stage: Stage, gateway: Gateway, name: str) -> tuple[int, ssl.SSLContext, tuple[str, ...]]:
+def way_in(stage: Stage, gateway: Gateway, name: str) -> tuple[int, ssl.SSLContext, tuple[str, ...]]:
+    """Port, TLS and identity of a client that takes the route of that name as an administrator."""
     if name == "hub":
         return stage.hub.port, stage.hub.ssl_context(), ()
     pair = KeyPair(

@@ -18,6 +18,7 @@ from cluster_gateway_core.errors import (
     ClusterUnreachableError,
     GatewayError,
     Hop,
+    InvalidResponseError,
     ResponseTruncatedError,
     TLSFailedError,
 )
@@ -41,6 +42,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._response = ResponseReader(cluster_name, "")
         self._in_exchange = False
         self._closed = False
+        self._end: Exception | None = None
+        self._unasked = False
         self._reading_paused = False
         self._end_announced = False
         self._cut = False
@@ -55,6 +58,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Prepare for one exchange; the connection must be reusable or new."""
         self._response = ResponseReader(self._cluster_name, method)
         self._in_exchange = True
+        if self._closed:  # a new connection, which the cluster ended at once
+            self._response.failure = self._lost(self._end)
 
     def write(self, data: bytes) -> None:
         """Send bytes; `drain` afterwards keeps them from piling up."""
@@ -126,7 +131,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether another exchange may follow: the last answer is complete, was taken whole, and nothing else came."""
         response = self._response
         whole = response.complete and not response.chunks and response.failure is None
-        return whole and response.keep_alive and not self._closed
+        return whole and response.keep_alive and not (self._closed or self._cut)
 
     @property
     def is_open(self) -> bool:
@@ -194,6 +199,7 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes from the cluster; asyncio.Protocol."""
         if not self._in_exchange:
+            self._unasked = True
             self.abort()  # bytes nobody asked for must not be read as the next answer
             return
         response = self._response
@@ -219,6 +225,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Take the end of the connection; asyncio.Protocol."""
         self._closed = True
+        self._end = exc
         response = self._response
         if self._in_exchange and not response.complete and response.failure is None:
             if self._may_end_here(exc):
@@ -291,6 +298,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _lost(self, exc: Exception | None) -> GatewayError:
         cause = str(exc) or type(exc).__name__ if exc else "the cluster closed it"
+        if self._unasked:
+            return InvalidResponseError(
+                f"cluster {self._cluster_name} sent bytes before it was asked for anything",
+                cluster_name=self._cluster_name,
+                hint="Check that the endpoint is a Kubernetes API server.",
+            )
         if self._cut:
             return ResponseTruncatedError(
                 f"the gateway ended the connection to cluster {self._cluster_name}: its registration has changed",

@@ -22,6 +22,9 @@ _log = logging.getLogger(__name__)
 
 _SWITCHING_PROTOCOLS: Final = 101
 _OK: Final = 200
+_LOWEST_STATUS: Final = 100
+_HIGHEST_STATUS: Final = 599
+"""RFC 9110 section 15."""
 MAXIMUM_HEAD_BYTES: Final = 1024 * 1024
 """Longest response head; kube-apiserver itself takes heads of this size."""
 MAXIMUM_HEADERS: Final = 4096
@@ -137,6 +140,9 @@ class ResponseReader:
         if self.head is not None or self.failure is not None:
             return  # a second answer in the same bytes is nobody's
         status = self._parser.get_status_code()
+        if not _LOWEST_STATUS <= status <= _HIGHEST_STATUS:
+            self._fail("its status is none of HTTP")
+            return
         if status < _OK and status != _SWITCHING_PROTOCOLS:
             self._informational += 1
             self._headers, self._reason = [], b""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final, cast
 
-from aiohttp import hdrs
+from aiohttp import HttpVersion10, hdrs
 
 from cluster_gateway_client.errors import CoreError
 from cluster_gateway_facade import status
@@ -326,7 +326,8 @@ def requested_upgrade(request: web.BaseRequest) -> str:
 
 
 def _expects_continue(request: web.BaseRequest) -> bool:
-    return request.headers.get("Expect", "").lower() == "100-continue"
+    """Whether a client waits for a 100; HTTP/1.0 knows none, so there it is not sent (RFC 9110 section 10.1.1)."""
+    return request.headers.get("Expect", "").lower() == "100-continue" and request.version != HttpVersion10
 
 
 def _is_watch(target: bytes) -> bool:

@@ -138,6 +138,9 @@ def test_head_that_is_cut_is_an_error(end: Step) -> None:
         pytest.param(_OK_CHUNKED + b"2\r\nhello\r\n0\r\n\r\n", id="chunk longer than it says"),
         pytest.param(b"HTTP/1.1 200 OK\r\nA: b\nContent-Length: 0\r\n\r\n", id="bare line feed"),
         pytest.param(b"HTTP/1.1 200 OK\r\nA: b\0\r\nContent-Length: 0\r\n\r\n", id="NUL in a value"),
+        pytest.param(b"HTTP/1.1 000 OK\r\nContent-Length: 5\r\n\r\nhello", id="status 0"),
+        pytest.param(b"HTTP/1.1 099 OK\r\nContent-Length: 5\r\n\r\nhello", id="status 99"),
+        pytest.param(b"HTTP/1.1 600 OK\r\nContent-Length: 5\r\n\r\nhello", id="status 600"),
         pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", id="another protocol"),
         pytest.param(
             b"HTTP/1.1 103 Early\r\nContent-Length: 5\r\n\r\nhello" + _OK_LENGTH + b"world", id="1xx with body"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from tests.support.effort import effort
+from tests.support.full_backlog import full_backlog
 from tests.support.gateway_pair import GatewayPair, gateway_pair
 from tests.support.running_facade import ALICE, client_tls
 from tests.support.stream_cluster import stream_cluster
@@ -22,7 +23,7 @@ from tests.support.upstreams import make_cluster
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.support.stream_cluster import StreamCluster
@@ -125,7 +126,7 @@ _SPEAKING: Final = {"response": 50_000, "tunnel": 20_000, "watch": 1000, "refuse
 
 def render(plan: Plan) -> bytes:
     """The client's request, and what it says behind it."""
-    cluster = "secure" if plan.secure else "plain"
+    cluster = "silent" if plan.kind == "dialling" else "secure" if plan.secure else "plain"
     lines = ["Host: gateway", *ALICE]
     method, rest = "GET", b""
     query = "?watch=true" if plan.kind == "watch" else ""
@@ -231,9 +232,16 @@ async def run_clients(pair: GatewayPair, tls: ssl.SSLContext, seeds: range) -> N
             group.create_task(work(), name=f"client {number}")
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Of a cluster that takes no connection and refuses none."""
+    with full_backlog() as port:
+        yield port
+
+
 @pytest.mark.timeout(180 + _CLIENTS // 10)
 async def test_clients_that_vanish_at_random_points_leave_nothing_behind(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, port: int
 ) -> None:
     """RT-14, F15: CHAOS_CLIENTS sets how many."""
     unhandled: list[dict[str, Any]] = []
@@ -241,7 +249,11 @@ async def test_clients_that_vanish_at_random_points_leave_nothing_behind(
     loop.set_exception_handler(lambda _, context: unhandled.append(context))
     try:
         async with stream_cluster(serve_busily) as cluster:
-            clusters = make_cluster(cluster.plain, name="plain"), make_cluster(cluster.secure, name="secure")
+            clusters = [
+                make_cluster(cluster.plain, name="plain"),
+                make_cluster(cluster.secure, name="secure"),
+                make_cluster(f"https://127.0.0.1:{port}", name="silent"),
+            ]
             async with gateway_pair(tmp_path, *clusters) as pair:
                 identities = pair.facade.identities
                 tls = client_tls(identities.serving_ca, identities.front_proxy, tmp_path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import uvloop
+from tests.support.full_backlog import full_backlog
 from tests.support.hub_certificates import Identity, make_identity
 from tests.support.scripted_cluster import Hold, ScriptedCluster, serving_context
 from tests.support.upstreams import AUTHORITY, SERVER, make_cluster, make_settings
@@ -124,33 +125,16 @@ def test_refused_connection_is_told_as_kubevela_expects(
     assert error.retry_after_seconds is not None
 
 
-def full_backlog() -> tuple[socket.socket, list[socket.socket]]:
-    """A listener that takes no more connections."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(0)
-    waiting = []
-    for _ in range(4):
-        client = socket.socket()
-        client.setblocking(False)  # noqa: FBT003
-        client.connect_ex(listener.getsockname())
-        waiting.append(client)
-    return listener, waiting
-
-
 def test_connect_that_hangs_is_given_up(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    listener, waiting = full_backlog()
-    destination = make_destination(listener.getsockname()[1])
-
-    error = run_cleanly(
-        loop_factory, lambda: dial(destination, UpstreamContext(make_settings(connect_timeout_seconds=0.1)))
-    )
+    with full_backlog() as port:
+        destination = make_destination(port)
+        error = run_cleanly(
+            loop_factory, lambda: dial(destination, UpstreamContext(make_settings(connect_timeout_seconds=0.1)))
+        )
 
     assert isinstance(error, ClusterUnreachableError)
     assert "dial tcp 127.0.0.1" in error.message
     assert "i/o timeout" in error.message
-    for sock in (listener, *waiting):
-        sock.close()
 
 
 @pytest.mark.parametrize("host", ["cluster.invalid", "x" * 64 + ".example", "a..b"])

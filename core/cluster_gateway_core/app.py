@@ -29,6 +29,7 @@ from cluster_gateway_core.server.caller import CallerResolver
 from cluster_gateway_core.server.drain import Drain
 from cluster_gateway_core.server.endpoints import add_endpoints, server_options, serving_fault
 from cluster_gateway_core.server.open_servicers import HealthServicer, add_reflection
+from cluster_gateway_core.server.reauthorization import Reauthorization
 from cluster_gateway_core.server.registry_servicer import RegistryServicer
 from cluster_gateway_core.server.routing_servicer import RoutingServicer
 from cluster_gateway_core.server.stream_limit import StreamLimit
@@ -105,6 +106,7 @@ async def serve_core(settings: CoreSettings, stopping: asyncio.Event) -> None:
             background = [
                 group.create_task(core.secrets.run(), name="cluster secrets"),
                 group.create_task(core.trust.run(), name="trust anchors"),
+                group.create_task(core.reauthorization.run(), name="reauthorization"),
                 group.create_task(core.keep_house(), name="housekeeping"),
             ]
             try:
@@ -126,6 +128,7 @@ class _Core:
         self.trust = TrustStore(hub.authentication)
         self.reviewer = AccessReviewer(hub.authorization, settings.reviews, timeout_seconds=timeout)
         self.tokens = TokenReviewer(hub.authentication, settings.reviews, timeout_seconds=timeout)
+        self.reauthorization = Reauthorization(settings.reviews)
         self._drain = Drain()
         self._guard = Guard(settings.limits)
         self._directory = UpstreamDirectory(self.registry, settings.upstream)
@@ -187,6 +190,7 @@ class _Core:
             RoutingServicer(
                 callers=self._callers,
                 authorizer=self.reviewer,
+                reauthorization=self.reauthorization,
                 guard=self._guard,
                 directory=self._directory,
                 drain=self._drain,
@@ -199,6 +203,7 @@ class _Core:
                 self.registry,
                 callers=self._callers,
                 authorizer=self.reviewer,
+                reauthorization=self.reauthorization,
                 health=self._health_store,
                 watches=StreamLimit(serving.watches_per_client),
             ),

@@ -40,6 +40,11 @@ class ReviewSettings:
     """How long a token's user is believed."""
     capacity: int = 8192
     """Most decisions kept, each kind."""
+    reauthorization_seconds: float = 300.0
+    """How often it is asked whether a watch, shell or other long-running exchange is still allowed; 0 asks never. Equal
+    ones are one question, so that five thousand watches of one controller cost what one does."""
+    reauthorization_patience_seconds: float = 1800.0
+    """How long such an exchange goes on while the hub cannot be asked: an outage must not end every shell at once."""
 
 
 DENIED_ENDPOINT_CIDRS: Final = (

@@ -122,6 +122,21 @@ _HUB_FLAGS = (
         help="How long a no of the hub's authorizer is believed.",
     ),
     Flag(
+        name="reauthorization-interval",
+        kind=Kind.DURATION,
+        group=_REVIEWS,
+        default="5m",
+        help="How often the hub is asked whether an open watch, shell, log or port-forward is still allowed, which is "
+        "cut when it is not; 0 asks never.",
+    ),
+    Flag(
+        name="reauthorization-patience",
+        kind=Kind.DURATION,
+        group=_REVIEWS,
+        default="30m",
+        help="How long one goes on while the hub cannot be asked.",
+    ),
+    Flag(
         name="feature-gates",
         kind=Kind.STRINGS,
         group=_CLUSTERS,

@@ -81,6 +81,8 @@ def build_core_settings(flags: ParsedFlags, serving: CoreServingSettings) -> tup
         allowed_ttl_seconds=_span(flags, "authorization-webhook-cache-authorized-ttl"),
         denied_ttl_seconds=_span(flags, "authorization-webhook-cache-unauthorized-ttl"),
         token_ttl_seconds=_span(flags, "authentication-token-webhook-cache-ttl"),
+        reauthorization_seconds=_span(flags, "reauthorization-interval"),
+        reauthorization_patience_seconds=_span(flags, "reauthorization-patience"),
     )
     settings = CoreSettings(
         hub=hub,

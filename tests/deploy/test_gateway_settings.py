@@ -83,6 +83,8 @@ def test_wired_flags_reach_their_settings() -> None:
         "--authorization-webhook-cache-authorized-ttl=1s",
         "--authorization-webhook-cache-unauthorized-ttl=2s",
         "--authentication-token-webhook-cache-ttl=3s",
+        "--reauthorization-interval=6s",
+        "--reauthorization-patience=7s",
         "--shutdown-delay-duration=4s",
         "--shutdown-grace-duration=5s",
         "--bind-address=127.0.0.1",
@@ -93,6 +95,7 @@ def test_wired_flags_reach_their_settings() -> None:
     assert (hub.user_agent, hub.copy_health, hub.allow_insecure_endpoints) == ("me", True, True)
     reviews = settings.core.reviews
     assert (reviews.allowed_ttl_seconds, reviews.denied_ttl_seconds, reviews.token_ttl_seconds) == (1, 2, 3)
+    assert (reviews.reauthorization_seconds, reviews.reauthorization_patience_seconds) == (6, 7)
     assert settings.facade.authorization == AuthorizationSettings()
     serving = settings.facade.serving
     assert (serving.shutdown_delay_seconds, serving.grace_seconds, serving.bind_address) == (

@@ -323,7 +323,7 @@ async def test_published_rights_are_enough_to_be_ready_and_what_is_missing_is_sa
                 refusal = (response.status, await response.text())
             readiness = await _readiness_that_says("system:auth-delegator", session)
         assert await gateway.stop() == 0
-    assert refusal[0] == HTTPStatus.FORBIDDEN, refusal
+    assert refusal[0] == HTTPStatus.SERVICE_UNAVAILABLE, refusal
     assert readiness == HTTPStatus.OK
     for said in (refusal[1], gateway.log.read_text()):
         assert "system:auth-delegator" in said

@@ -13,8 +13,10 @@ from cluster_gateway_core.hub.broadcast import Broadcast
 from cluster_gateway_core.model.attributes import Decision
 from cluster_gateway_core.model.cluster import Cluster
 from cluster_gateway_core.server.access_servicer import AccessServicer
+from cluster_gateway_core.server.reauthorization import Reauthorization
 from cluster_gateway_core.server.registry_servicer import RegistryServicer
 from cluster_gateway_core.server.stream_limit import StreamLimit
+from cluster_gateway_core.settings import ReviewSettings
 from clustergateway.access.v1 import access_service_pb2_grpc
 from clustergateway.registry.v1 import registry_service_pb2_grpc
 
@@ -83,6 +85,7 @@ class CoreServices:
     authorizer: FakeAuthorizer = field(default_factory=FakeAuthorizer)
     tokens: FakeTokens = field(default_factory=FakeTokens)
     health: FakeHealth = field(default_factory=FakeHealth)
+    reauthorization: Reauthorization = field(default_factory=lambda: Reauthorization(ReviewSettings()))
     conditions: tuple[Condition, ...] = ()
     watches_per_client: int = 100
     trust: Broadcast[TrustAnchors] = field(default_factory=Broadcast)
@@ -93,6 +96,7 @@ class CoreServices:
                 self.registry,
                 callers=self.callers,
                 authorizer=self.authorizer,
+                reauthorization=self.reauthorization,
                 health=self.health,
                 watches=StreamLimit(self.watches_per_client),
             ),

@@ -15,8 +15,9 @@ from cluster_gateway_core.errors import AccessDeniedError, ClusterNotFoundError,
 from cluster_gateway_core.model.attributes import ResourceAttributes
 from cluster_gateway_core.model.user import UserInfo
 from cluster_gateway_core.server.drain import Drain
+from cluster_gateway_core.server.reauthorization import Reauthorization
 from cluster_gateway_core.server.routing_servicer import RoutingServicer
-from cluster_gateway_core.settings import LimitSettings
+from cluster_gateway_core.settings import LimitSettings, ReviewSettings
 from cluster_gateway_core.upstream.directory import UpstreamDirectory
 from cluster_gateway_core.upstream.guard import Guard
 from clustergateway.routing.v1 import routing_service_pb2_grpc
@@ -24,6 +25,7 @@ from clustergateway.routing.v1 import routing_service_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from cluster_gateway_core.errors import GatewayError
     from cluster_gateway_core.model.attributes import Attributes
     from cluster_gateway_core.model.cluster import Cluster
 
@@ -49,6 +51,7 @@ class Authorizer:
 
     def __init__(self) -> None:
         self.denied: set[str] = set()
+        self.failure: GatewayError | None = None
         self.asked: list[tuple[str, str, str]] = []
         self.askers: list[str] = []
 
@@ -56,6 +59,8 @@ class Authorizer:
         assert isinstance(attributes, ResourceAttributes)
         self.askers.append(user.username)
         self.asked.append((attributes.verb, attributes.subresource, attributes.name))
+        if self.failure is not None:
+            raise self.failure
         if attributes.verb in self.denied:
             raise AccessDeniedError(f"{user.username} may not {attributes.verb}")
 
@@ -75,16 +80,25 @@ class Clusters:
 class RoutingCore:
     """The parts of a core that tests look at."""
 
-    def __init__(self, address: str | None, *, head_seconds: float = 10.0, **settings: float) -> None:
+    def __init__(
+        self,
+        address: str | None,
+        *,
+        reviews: ReviewSettings | None = None,
+        head_seconds: float = 10.0,
+        **settings: float,
+    ) -> None:
         self.callers = Callers()
         self.authorizer = Authorizer()
         self.clusters = Clusters(make_cluster(address) if address else None)
         self.directory = UpstreamDirectory(self.clusters, make_settings(**settings))
         self.guard = Guard(LimitSettings())
         self.drain = Drain()
+        self.reauthorization = Reauthorization(reviews or ReviewSettings())
         self.servicer = RoutingServicer(
             callers=self.callers,
             authorizer=self.authorizer,
+            reauthorization=self.reauthorization,
             guard=self.guard,
             directory=self.directory,
             drain=self.drain,
@@ -109,9 +123,11 @@ async def serve(servicer: Any) -> AsyncIterator[CoreClient]:
 
 
 @asynccontextmanager
-async def serve_core(address: str | None, **settings: float) -> AsyncIterator[tuple[RoutingCore, CoreClient]]:
+async def serve_core(
+    address: str | None, *, reviews: ReviewSettings | None = None, **settings: float
+) -> AsyncIterator[tuple[RoutingCore, CoreClient]]:
     """Serve a core in front of the cluster at an address."""
-    core = RoutingCore(address, **settings)
+    core = RoutingCore(address, reviews=reviews, **settings)
     async with serve(core.servicer) as client:
         try:
             yield core, client

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cluster_gateway_core.model.user import UserInfo
     from cluster_gateway_core.registry.store import ClusterRegistry
     from cluster_gateway_core.server.caller import CallerResolver
+    from cluster_gateway_core.server.reauthorization import Reauthorization
     from cluster_gateway_core.server.stream_limit import StreamLimit
 
 
@@ -55,12 +56,14 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         *,
         callers: CallerResolver,
         authorizer: Authorizer,
+        reauthorization: Reauthorization,
         health: HealthWriter,
         watches: StreamLimit,
     ) -> None:
         self._registry = registry
         self._callers = callers
         self._authorizer = authorizer
+        self._reauthorization = reauthorization
         self._health = health
         self._watches = watches
 
@@ -96,12 +99,14 @@ class RegistryServicer(registry_service_pb2_grpc.RegistryServiceServicer):
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[registry_service_pb2.WatchClustersResponse]:
         """Stream changes until the client cancels."""
+        may_watch = ResourceAttributes(verb="watch")
         try:
-            user = await self._authorize(request, context, ResourceAttributes(verb="watch"))
+            user = await self._authorize(request, context, may_watch)
             selector = parse_label_selector(request.label_selector)
             with self._watches.hold(user.username):
-                async for event in self._registry.watch(selector, request.resource_version):
-                    yield render_event(event)
+                async with self._reauthorization.repeat(lambda: self._authorize(request, context, may_watch)):
+                    async for event in self._registry.watch(selector, request.resource_version):
+                        yield render_event(event)
         except GatewayError as error:
             await abort_with(context, error)
 

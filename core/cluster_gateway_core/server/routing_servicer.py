@@ -33,9 +33,12 @@ from clustergateway.routing.v1 import routing_service_pb2_grpc
 from clustergateway.routing.v1.routing_service_pb2 import ExchangeRequest, ExchangeResponse, ResponseEnd
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cluster_gateway_core.model.attributes import Attributes
     from cluster_gateway_core.model.user import UserInfo
     from cluster_gateway_core.server.drain import Drain, Work
+    from cluster_gateway_core.server.reauthorization import Reauthorization
     from cluster_gateway_core.server.relay import Context
     from cluster_gateway_core.upstream.directory import UpstreamDirectory
     from cluster_gateway_core.upstream.guard import Guard
@@ -77,6 +80,7 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         *,
         callers: Callers,
         authorizer: Authorizer,
+        reauthorization: Reauthorization,
         guard: Guard,
         directory: UpstreamDirectory,
         drain: Drain,
@@ -84,6 +88,7 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
     ) -> None:
         self._callers = callers
         self._authorizer = authorizer
+        self._reauthorization = reauthorization
         self._impersonator = Impersonator(authorizer)
         self._guard = guard
         self._directory = directory
@@ -133,18 +138,16 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         message = first.head
         cluster_name = message.cluster_name
         asserted = message.asserted_user if message.HasField("asserted_user") else None
-        user = await self._callers.resolve(context, asserted)
+        caller = await self._callers.resolve(context, asserted)
         request = _read_head(first, trusted=self._callers.is_facade(context))
         check_target(request.target)
         impersonation: list[tuple[bytes, bytes]] = []
         headers = forwarded_headers(request.headers, impersonation)
-        if impersonation:
-            user = await self._impersonator.impersonate(user, impersonation)
         if not has_audit_id(headers):
             # As kube-apiserver does (endpoints/filters/audit_init.go): our log and the cluster's audit log then agree.
             headers.append((b"Audit-Id", str(uuid.uuid4()).encode()))
             message.headers.add(name=headers[-1][0], value=headers[-1][1])
-        await self._authorize(user, cluster_name, request)
+        user = await self._authorize(caller, impersonation, cluster_name, request)
         upstream = self._directory.resolve(cluster_name)
         info = parse_request_info(request.method, request.target.decode("utf-8", "replace"))
         long_running = info.is_long_running or bool(request.upgrade)
@@ -153,16 +156,27 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
                 if message.expect_continue:
                     await context.write(ExchangeResponse(proceed=True))
                 work.wake = exchange.wake
-                await Relay(context, exchange, request, info, self._drain).run(first, cluster_name)
+                relay = Relay(context, exchange, request, info, self._drain)
+                if not long_running:
+                    await relay.run(first, cluster_name)
+                    return
+                async with self._reauthorization.repeat(
+                    lambda: self._authorize(caller, impersonation, cluster_name, request)
+                ):
+                    await relay.run(first, cluster_name)
 
-    async def _authorize(self, user: UserInfo, cluster_name: str, request: RequestHead) -> None:
-        """Ask the hub, as its own API server does before it hands a request to us.
+    async def _authorize(
+        self, caller: UserInfo, impersonation: Sequence[tuple[bytes, bytes]], cluster_name: str, request: RequestHead
+    ) -> UserInfo:
+        """Ask the hub, as its own API server does before it hands a request to us; returns for whom it was asked.
 
         A WebSocket upgrade is a GET, but opens what `create` guards (kubernetes issue 78741), so it needs both.
         """
+        user = await self._impersonator.impersonate(caller, impersonation) if impersonation else caller
         verbs = {verb_of_method(request.method), *(("create",) if request.upgrade else ())}
         for verb in sorted(verbs):
             await self._authorizer.require(user, ResourceAttributes(verb=verb, subresource="proxy", name=cluster_name))
+        return user
 
 
 def _read_head(first: ExchangeRequest, *, trusted: bool) -> RequestHead:

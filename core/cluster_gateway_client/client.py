@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 from cluster_gateway_client.channel import CoreEndpoint, check_material, open_channel, read_material
 from cluster_gateway_client.exchange import Exchange
 from cluster_gateway_client.response import ClusterResponse
+from cluster_gateway_client.retry_budget import RetryBudget
 from clustergateway.access.v1.access_service_pb2_grpc import AccessServiceStub
 from clustergateway.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
 from clustergateway.routing.v1.routing_service_pb2 import Header, RequestHead
@@ -30,6 +31,7 @@ class CoreClient:
     a new channel, those in progress end on the old one. Files that are broken or do not fit together are not taken.
 
     Attributes:
+        routing: Stub of RoutingService, which `exchange` and `request` are easier to use than.
         registry: Stub of RegistryService; take it from here for each call, for it changes with the channel.
         access: Stub of AccessService, for facades only; likewise.
         fault: Why the newest files are not in force; empty when they are.
@@ -50,10 +52,11 @@ class CoreClient:
         self._following: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[], None]] = []
         self.fault = ""
+        self.budget = RetryBudget()
         self._take_stubs()
 
     def _take_stubs(self) -> None:
-        self._routing = RoutingServiceStub(self._channel)
+        self.routing = RoutingServiceStub(self._channel)
         self.registry = RegistryServiceStub(self._channel)
         self.access = AccessServiceStub(self._channel)
 
@@ -117,7 +120,7 @@ class CoreClient:
 
     def exchange(self) -> Exchange:
         """Return a new exchange, for callers that stream a request or switch protocols."""
-        return Exchange(self._routing)
+        return Exchange(self)
 
     @asynccontextmanager
     async def request(
@@ -154,8 +157,7 @@ class CoreClient:
         content = body or b""
         async with self.exchange() as exchange:
             if len(content) <= _LARGEST_MESSAGE_BYTES:
-                await exchange.start(head, content, end=True)
-                yield ClusterResponse(exchange, await exchange.receive())
+                yield ClusterResponse(exchange, await exchange.ask(head, content))
                 return
             await exchange.start(head, end=False)
             async with _beside(_send_body(exchange, content)):

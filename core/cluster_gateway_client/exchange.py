@@ -7,7 +7,8 @@ instead of the call's status; this is the one place that knows.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+import logging
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias
 
 import grpc
 
@@ -20,10 +21,25 @@ from clustergateway.routing.v1.routing_service_pb2 import (
 )
 
 if TYPE_CHECKING:
+    from cluster_gateway_client.retry_budget import RetryBudget
     from clustergateway.routing.v1.routing_service_pb2_grpc import RoutingServiceStub
+
+_log = logging.getLogger(__name__)
 
 _END: Final = RequestEnd()
 Call: TypeAlias = "grpc.aio.StreamStreamCall[ExchangeRequest, ExchangeResponse]"
+
+
+class Cores(Protocol):
+    """What an exchange needs of its client.
+
+    Attributes:
+        routing: Stub of RoutingService.
+        budget: Which requests may be repeated.
+    """
+
+    routing: RoutingServiceStub
+    budget: RetryBudget
 
 
 class Exchange:
@@ -32,14 +48,14 @@ class Exchange:
     One task may send while another receives.
     """
 
-    def __init__(self, stub: RoutingServiceStub) -> None:
-        self._stub = stub
+    def __init__(self, cores: Cores) -> None:
+        self._cores = cores
         self._call: Call | None = None
         self._ended = False
 
     async def __aenter__(self) -> Self:
         """Open the stream; nothing is sent yet."""
-        self._call = self._stub.Exchange()
+        self._call = self._cores.routing.Exchange()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -54,6 +70,28 @@ class Exchange:
             CoreError: No core took the request.
         """
         await self._send(ExchangeRequest(head=head, body=body, end=_END if end else None))
+
+    async def ask(self, head: RequestHead, body: bytes = b"", *, end: bool = True) -> ExchangeResponse:
+        """Send what is at hand of a request, as `start`, and wait for the response's first message.
+
+        Another core is asked, once, where that cannot do anything twice: when a core refused the request before it
+        did anything, and for GET and HEAD when a core was lost that had not answered. Only a tenth of all requests may
+        be repeated.
+
+        Raises:
+            CoreError: As `start` and `receive`.
+        """
+        self._cores.budget.note_request()
+        try:
+            await self.start(head, body, end=end)
+            return await self.receive()
+        except CoreError as error:
+            if not (_may_repeat(head, error) and self._cores.budget.take()):
+                raise
+            _log.info("a request for %s is sent to another core: %s", head.cluster_name, error.message)
+        self._call = self._cores.routing.Exchange()
+        await self.start(head, body, end=end)
+        return await self.receive()
 
     async def send(self, body: bytes) -> None:
         """Send body bytes, at most 1 MiB; waits while the cluster is slow. Raises CoreError when the call failed."""
@@ -119,6 +157,14 @@ class Exchange:
                 hint="Ask again; if it lasts, look at the core's log.",
             )
         return CoreError.from_rpc_error(outcome)
+
+
+def _may_repeat(head: RequestHead, failure: CoreError) -> bool:
+    """Whether a request that failed without any response may be sent again."""
+    if failure.reason == "SHUTTING_DOWN":
+        return True
+    # It may have reached the cluster; those two change nothing there.
+    return failure.reason == "CORE_UNAVAILABLE" and head.method in ("GET", "HEAD") and not head.upgrade
 
 
 async def _outcome_of(call: Call) -> grpc.aio.AioRpcError:

@@ -19,8 +19,9 @@ from cluster_gateway_core.model.attributes import ResourceAttributes
 from cluster_gateway_core.server.caller import CallerResolver
 from cluster_gateway_core.server.drain import Drain
 from cluster_gateway_core.server.endpoints import server_options
+from cluster_gateway_core.server.reauthorization import Reauthorization
 from cluster_gateway_core.server.routing_servicer import RoutingServicer
-from cluster_gateway_core.settings import LimitSettings, ServingSettings
+from cluster_gateway_core.settings import LimitSettings, ReviewSettings, ServingSettings
 from cluster_gateway_core.upstream.directory import UpstreamDirectory
 from cluster_gateway_core.upstream.guard import Guard
 
@@ -108,6 +109,7 @@ def make_servicer(
     return RoutingServicer(
         callers=CallerResolver(settings, trust=lambda: anchors, tokens=_Nobody()),
         authorizer=hub,
+        reauthorization=Reauthorization(ReviewSettings()),
         guard=Guard(limits or LimitSettings()),
         directory=directory,
         drain=drain,

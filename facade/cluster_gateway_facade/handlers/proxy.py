@@ -94,8 +94,7 @@ class _Carriage:
         try:
             if self._request.body_exists:
                 return await self._run_with_body(head)
-            await self._exchange.start(head, end=True)
-            return await self._respond(await self._exchange.receive())
+            return await self._respond(await self._exchange.ask(head))
         except CoreError as error:
             return self._fail(error)
         except asyncio.CancelledError:
@@ -123,8 +122,7 @@ class _Carriage:
     async def _run_with_body(self, head: RequestHead) -> Written:
         content = self._request.content
         if content.is_eof() and not head.expect_continue and content.total_bytes <= _LARGEST_MESSAGE_BYTES:
-            await self._exchange.start(head, content.read_nowait(), end=True)
-            return await self._respond(await self._exchange.receive())
+            return await self._respond(await self._exchange.ask(head, content.read_nowait()))
         await self._exchange.start(head, end=False)
         if head.expect_continue:
             first = await self._exchange.receive()
@@ -233,8 +231,7 @@ class _Switch:
     async def run(self, head: RequestHead) -> Written:
         self._cluster_name = head.cluster_name
         try:
-            await self._exchange.start(head, end=False)
-            message = await self._exchange.receive()
+            message = await self._exchange.ask(head, end=False)
         except CoreError as error:
             return write_answer(self._request, status.answer_for(error), last=True)
         if message.head.status != _SWITCHING_PROTOCOLS:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import resource
 import signal
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -82,15 +82,19 @@ def _raise_descriptor_limit() -> None:
 
 
 async def _serve_until_signalled(settings: CoreSettings) -> None:
-    stopping = asyncio.Event()
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def notice() -> None:
+        (hurrying if stopping.is_set() else stopping).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    await serve_core(settings, stopping)
+        loop.add_signal_handler(number, notice)
+    await serve_core(settings, stopping, hurrying)
 
 
-async def serve_core(settings: CoreSettings, stopping: asyncio.Event) -> None:
-    """Serve until `stopping` is set, then drain.
+async def serve_core(settings: CoreSettings, stopping: asyncio.Event, hurrying: asyncio.Event) -> None:
+    """Serve until `stopping` is set, then drain, and cut what is open when `hurrying` is set as well.
 
     Raises:
         GatewayError: The hub's kubeconfig or service account cannot be used.
@@ -110,7 +114,7 @@ async def serve_core(settings: CoreSettings, stopping: asyncio.Event) -> None:
                 group.create_task(core.keep_house(), name="housekeeping"),
             ]
             try:
-                await core.serve(stopping)
+                await core.serve(stopping, hurrying)
             finally:
                 for task in background:
                     task.cancel()
@@ -150,7 +154,7 @@ class _Core:
             Condition(name="serving-certificate", ready=True, detail=self._certificate_faults.text),
         ]
 
-    async def serve(self, stopping: asyncio.Event) -> None:
+    async def serve(self, stopping: asyncio.Event, hurrying: asyncio.Event) -> None:
         server = self._make_server()
         addresses = add_endpoints(server, self._settings.serving, lambda: self.trust.current)
         self._health.set(ROUTING_SERVICE, health_pb2.HealthCheckResponse.SERVING)
@@ -159,7 +163,7 @@ class _Core:
         try:
             await stopping.wait()
         finally:
-            await self._stop(server)
+            await self._stop(server, hurrying)
 
     async def keep_house(self) -> None:
         """Report readiness to gRPC's health service, and close connections that have been unused too long."""
@@ -223,13 +227,31 @@ class _Core:
         add_reflection(server, _SERVICES, StreamLimit(serving.watches_per_client))
         return server
 
-    async def _stop(self, server: grpc.aio.Server) -> None:
-        """Refuse new work, let open exchanges finish within the grace time, cut the rest."""
-        grace = self._settings.serving.grace_seconds
+    async def _stop(self, server: grpc.aio.Server, hurrying: asyncio.Event) -> None:
+        """Send balancers elsewhere, then refuse new work, let open exchanges finish in the grace time, cut the rest."""
+        serving = self._settings.serving
         self._health.enter_graceful_shutdown()
+        await _pause(serving.shutdown_delay_seconds, hurrying)
         self._drain.begin()
-        _log.info("core draining %d exchanges for at most %g s", self._drain.active, grace)
-        if not await self._drain.wait_idle(grace):
-            _log.warning("cutting %d exchanges that are still open", self._drain.active)
+        _log.info("core draining %d exchanges for at most %g s", self._drain.active, serving.grace_seconds)
+        async with asyncio.TaskGroup() as group:
+            helpers = (
+                group.create_task(self._give_up_when(hurrying), name="second signal"),
+                group.create_task(self._drain.end_watches(serving.grace_seconds / 2), name="ending watches"),
+            )
+            if not await self._drain.wait_idle(serving.grace_seconds):
+                _log.warning("cutting %d exchanges that are still open", self._drain.active)
+            for helper in helpers:
+                helper.cancel()
         self._directory.close()
         await server.stop(_FINISH_SECONDS)
+
+    async def _give_up_when(self, hurrying: asyncio.Event) -> None:
+        await hurrying.wait()
+        self._drain.give_up()
+
+
+async def _pause(seconds: float, hurrying: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await hurrying.wait()

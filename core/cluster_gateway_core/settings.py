@@ -148,6 +148,8 @@ class ServingSettings:
     """Common names of that CA's certificates that are believed to be facades."""
     head_seconds: float = 10.0
     """How long a client may take from opening an exchange to its first message; until then nobody knows who it is."""
+    shutdown_delay_seconds: float = 0.0
+    """How long to keep serving after balancers were told, by the health service, to send nothing new."""
     grace_seconds: float = 30.0
     """How long open exchanges may last after SIGTERM."""
     handshake_seconds: float = 10.0

@@ -343,6 +343,13 @@ CORE_FLAGS = (
     ),
     *_HUB_FLAGS,
     *LIMIT_FLAGS,
+    Flag(
+        name="shutdown-delay-duration",
+        kind=Kind.DURATION,
+        group=_PROCESS,
+        default="1s",
+        help="How long to keep serving after SIGTERM has told facades, by the health service, to send nothing new.",
+    ),
     *_PROCESS_FLAGS,
 )
 

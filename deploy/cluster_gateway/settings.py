@@ -119,6 +119,7 @@ def build_core_serving(flags: ParsedFlags) -> CoreServingSettings:
         private_key_file=flags.path("tls-private-key-file"),
         facade_ca_file=flags.path("facade-ca-file"),
         facade_names=flags.strings("facade-allowed-names"),
+        shutdown_delay_seconds=_span(flags, "shutdown-delay-duration"),
         grace_seconds=_grace(flags),
     )
 

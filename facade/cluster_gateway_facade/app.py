@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
@@ -56,15 +57,19 @@ def run_facade(settings: FacadeSettings) -> int:
 
 
 async def _serve_until_signalled(settings: FacadeSettings) -> None:
-    stopping = asyncio.Event()
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def notice() -> None:
+        (hurrying if stopping.is_set() else stopping).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    await serve_facade(settings, stopping)
+        loop.add_signal_handler(number, notice)
+    await serve_facade(settings, stopping, hurrying)
 
 
-async def serve_facade(settings: FacadeSettings, stopping: asyncio.Event) -> None:
-    """Serve until `stopping` is set, then drain.
+async def serve_facade(settings: FacadeSettings, stopping: asyncio.Event, hurrying: asyncio.Event) -> None:
+    """Serve until `stopping` is set, then drain, and cut what is open when `hurrying` is set as well.
 
     Raises:
         OSError: The address cannot be bound, or a certificate file cannot be read or used.
@@ -81,7 +86,7 @@ async def serve_facade(settings: FacadeSettings, stopping: asyncio.Event) -> Non
             try:
                 await stopping.wait()
             finally:
-                await facade.stop(listener)
+                await facade.stop(listener, hurrying)
                 for task in background:
                     task.cancel()
 
@@ -170,15 +175,19 @@ class _Facade:
             note=lambda: self.readiness.note(name),
         )
 
-    async def stop(self, listener: asyncio.Server) -> None:
-        """Turn readiness red, keep serving for the delay, then take no new connections and drain the open ones."""
+    async def stop(self, listener: asyncio.Server, hurrying: asyncio.Event) -> None:
+        """Turn readiness red, keep serving for the delay, then take no new connections and drain the open ones.
+
+        `hurrying` cuts what is open, whenever it is set.
+        """
         serving = self._settings.serving
         self._stopping = True
-        if serving.shutdown_delay_seconds:
-            await asyncio.sleep(serving.shutdown_delay_seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(serving.shutdown_delay_seconds):
+                await hurrying.wait()
         listener.close()
         _log.info("facade draining for at most %g s", serving.grace_seconds)
-        await self._server.drain(serving.grace_seconds)
+        await self._server.drain(serving.grace_seconds, hurrying)
         await listener.wait_closed()
 
 

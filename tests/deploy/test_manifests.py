@@ -131,7 +131,7 @@ def test_command_lines_use_only_flags_there_are_and_end_within_the_pods_patience
         flags = parse_flags(_FLAGS[role], arguments)
         assert flags.positional == []
         grace = flags.seconds("shutdown-grace-duration") + 5
-        delay = 0.0 if role == "core" else flags.seconds("shutdown-delay-duration")
+        delay = flags.seconds("shutdown-delay-duration")
         longest = delay + grace * (2 if role == "apiserver" else 1)
         assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= longest
 

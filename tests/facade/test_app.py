@@ -44,7 +44,7 @@ async def test_a_facade_serves_until_told_and_leaves_no_task_and_no_socket(tmp_p
         tls = client_tls(identities.serving_ca, None, tmp_path)
         tls.verify_mode = 0  # type: ignore[assignment]
         async with asyncio.TaskGroup() as group:
-            serving = group.create_task(serve_facade(settings, stopping))
+            serving = group.create_task(serve_facade(settings, stopping, asyncio.Event()))
             async with asyncio.timeout(20):
                 while True:
                     try:

@@ -24,7 +24,7 @@ async def patient(tmp_path: Path) -> AsyncIterator[RunningFacade]:
 
 
 async def stop(gateway: RunningFacade) -> None:
-    await gateway.facade.stop(gateway.listener)
+    await gateway.facade.stop(gateway.listener, asyncio.Event())
 
 
 async def test_readiness_turns_red_while_requests_are_still_served(tmp_path: Path) -> None:

@@ -165,6 +165,6 @@ async def running_facade(folder: Path, *, core: Any = None, **serving: Any) -> A
                 await running.until(lambda: not facade.trust_watch.fault and not facade.readiness.reachable())
                 yield running
             finally:
-                await facade.stop(listener)
+                await facade.stop(listener, asyncio.Event())
                 for task in background:
                     task.cancel()

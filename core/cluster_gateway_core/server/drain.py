@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from math import ceil
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+
+_PAUSE_SECONDS: Final = 0.05
+_ENDS_PER_SECOND: Final = 200
 
 
 class Work:
     """One exchange in progress.
 
     Attributes:
-        wake: Called when draining begins, so that a waiting exchange looks up; None while there is nothing to wake.
+        ending: Whether it shall end as soon as it can without losing anything.
+        wake: Called when `ending` is set, so that a waiting exchange looks up; None while there is nothing to wake.
     """
 
-    __slots__ = ("wake",)
+    __slots__ = ("ending", "wake")
 
     def __init__(self) -> None:
+        self.ending = False
         self.wake: Callable[[], None] | None = None
+
+    def end_soon(self) -> None:
+        """Let it end as soon as it can."""
+        self.ending = True
+        if self.wake is not None:
+            self.wake()
 
 
 class Drain:
     """Counts the work in progress and tells it when to end.
 
-    Before `begin` everything is served. After it new work is refused, watches end at their next event boundary, and
-    whatever else is open may finish until the caller of `wait_idle` loses patience.
+    Before `begin` everything is served, after it new work is refused. `end_watches` lets watches end between events,
+    and whatever else is open may finish until the caller of `wait_idle` loses patience.
+
+    Attributes:
+        draining: Whether new work is refused.
     """
 
     def __init__(self) -> None:
@@ -57,15 +72,34 @@ class Drain:
     def begin(self) -> None:
         """Refuse new work from now on."""
         self.draining = True
-        for work in tuple(self._active):
-            if work.wake is not None:
-                work.wake()
+
+    async def end_watches(self, within_seconds: float) -> None:
+        """Let what is open end at its next boundary: not all at once, for each informer begins anew elsewhere.
+
+        Args:
+            within_seconds: When the last one is told, at the latest; two hundred a second are told sooner.
+
+        Source:
+            kubernetes/apiserver, pkg/server/genericapiserver.go, where watches are drained.
+        """
+        open_work = tuple(self._active)
+        pauses = max(int(within_seconds / _PAUSE_SECONDS), 1)
+        together = max(ceil(len(open_work) / pauses), int(_ENDS_PER_SECOND * _PAUSE_SECONDS))
+        for index, work in enumerate(open_work):
+            if index and index % together == 0:
+                await asyncio.sleep(_PAUSE_SECONDS)
+            if work in self._active:
+                work.end_soon()
 
     async def wait_idle(self, timeout_seconds: float) -> bool:
-        """Wait until nothing is in progress; False when the time is up first."""
+        """Wait until nothing is in progress; False when the time is up first, or nobody may wait longer."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._idle.wait()
         except TimeoutError:
             return False
-        return True
+        return not self._active
+
+    def give_up(self) -> None:
+        """Let `wait_idle` return, whatever is in progress."""
+        self._idle.set()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cluster_gateway_core.model.http import RequestHead, ResponseHead
     from cluster_gateway_core.routing.request_info import RequestInfo
-    from cluster_gateway_core.server.drain import Drain
+    from cluster_gateway_core.server.drain import Work
     from cluster_gateway_core.upstream.exchange import UpstreamExchange
 
 Context: TypeAlias = "grpc.aio.ServicerContext[ExchangeRequest, ExchangeResponse]"
@@ -49,13 +49,13 @@ class Relay:
         exchange: UpstreamExchange,
         request: RequestHead,
         info: RequestInfo,
-        drain: Drain,
+        work: Work,
     ) -> None:
         self._context = context
         self._exchange = exchange
         self._request = request
         self._info = info
-        self._drain = drain
+        self._work = work
         self._events_are_lines = False
         self._within_line = False
         self._limited = not (info.is_long_running or request.upgrade)
@@ -142,7 +142,7 @@ class Relay:
         kube-apiserver writes events through a buffer, so in a burst a chunk can end within one; a line of JSON cannot.
         """
         between = self._exchange.is_between_chunks and not self._within_line
-        return between and self._drain.draining and self._info.verb == "watch"
+        return between and self._work.ending and self._info.verb == "watch"
 
     async def _upload(self, message: ExchangeRequest | None) -> None:
         """Send what the caller sends until it ends; `message` has been read already."""

@@ -156,7 +156,7 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
                 if message.expect_continue:
                     await context.write(ExchangeResponse(proceed=True))
                 work.wake = exchange.wake
-                relay = Relay(context, exchange, request, info, self._drain)
+                relay = Relay(context, exchange, request, info, work)
                 if not long_running:
                     await relay.run(first, cluster_name)
                     return

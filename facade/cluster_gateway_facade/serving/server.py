@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, cast
+from contextlib import suppress
+from math import ceil
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import http_parser, web
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_PAUSE_SECONDS: Final = 0.05
+_ENDS_PER_SECOND: Final = 200
 _CUT_SECONDS: Final = 2.0
 """How long cancelled requests may take to end."""
 
@@ -90,26 +94,54 @@ class FacadeServer(web.Server):
         """Return the client certificate of a request's connection, which TLS has verified."""
         return cast("Connection", request.protocol).certificate
 
-    async def drain(self, grace_seconds: float) -> None:
+    async def drain(self, grace_seconds: float, hurrying: asyncio.Event) -> None:
         """Close idle connections, end watches, let other requests finish for a while, then cut what is left.
 
         aiohttp's own shutdown would at once stop reading the bodies and tunnels that are in progress.
+
+        Args:
+            grace_seconds: How long they may take.
+            hurrying: Set to cut them at once.
         """
         self._draining = True
-        for connection in tuple(self._open):
-            connection.drain()
-        if not await self._all_closed_within(grace_seconds):
-            _log.warning("%d connections outlasted the grace time", len(self._open))
+        if not self._open:
+            self._all_closed.set()
+        waiting = [
+            self._loop.create_task(self._all_closed.wait(), name="last connection"),
+            self._loop.create_task(hurrying.wait(), name="second signal"),
+        ]
+        ending = self._loop.create_task(self._end_requests(grace_seconds / 2), name="ending watches")
+        await asyncio.wait(waiting, timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
+        tasks: list[asyncio.Task[Any]] = [*waiting, ending]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        if self._open:
+            _log.warning("cutting %d connections that are still open", len(self._open))
             for connection in tuple(self._open):
+                connection.drain()
                 connection.cut()
-            await self._all_closed_within(_CUT_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CUT_SECONDS):
+                    await self._all_closed.wait()
         await self.shutdown(0)
 
-    async def _all_closed_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                while self._open:
-                    await self._all_closed.wait()
-        except TimeoutError:
-            return False
-        return True
+    async def _end_requests(self, within_seconds: float) -> None:
+        """Let each connection close when it can: watches not all at once, for each informer begins anew elsewhere.
+
+        Two hundred watches a second are ended at least, and the last one after `within_seconds`.
+
+        Source:
+            kubernetes/apiserver, pkg/server/genericapiserver.go, where watches are drained.
+        """
+        watches = [connection for connection in self._open if connection.between_events]
+        for connection in tuple(self._open):
+            if not connection.between_events:
+                connection.drain()
+        pauses = max(int(within_seconds / _PAUSE_SECONDS), 1)
+        together = max(ceil(len(watches) / pauses), int(_ENDS_PER_SECOND * _PAUSE_SECONDS))
+        for index, connection in enumerate(watches):
+            if index and index % together == 0:
+                await asyncio.sleep(_PAUSE_SECONDS)
+            if connection in self._open:
+                connection.drain()

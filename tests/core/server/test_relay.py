@@ -11,7 +11,7 @@ from grpc.aio import EOF
 from cluster_gateway_core.errors import InvalidRequestError, ResponseTruncatedError
 from cluster_gateway_core.model.http import RequestHead, ResponseHead
 from cluster_gateway_core.routing.request_info import parse_request_info
-from cluster_gateway_core.server.drain import Drain
+from cluster_gateway_core.server.drain import Work
 from cluster_gateway_core.server.relay import Relay
 from cluster_gateway_core.upstream.deadline import Deadline, Deadlines
 from clustergateway.routing.v1.routing_service_pb2 import ExchangeRequest, ExchangeResponse, RequestEnd
@@ -77,7 +77,7 @@ async def run(stream: Stream, cluster: Cluster, *, has_body: bool = False, first
     context: Any = stream
     exchange: Any = cluster
     async with asyncio.timeout(5):
-        await Relay(context, exchange, request, info, Drain()).run(ExchangeRequest(body=first), "c")
+        await Relay(context, exchange, request, info, Work()).run(ExchangeRequest(body=first), "c")
 
 
 async def test_short_answer_is_one_message() -> None:

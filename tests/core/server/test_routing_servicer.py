@@ -250,7 +250,7 @@ async def test_redirect_and_refused_credential_are_not_relayed(cluster: Scripted
 async def test_messages_out_of_order_are_refused(
     cluster: ScriptedCluster, client: CoreClient, second: ExchangeRequest | None
 ) -> None:
-    call = client.exchange()._stub.Exchange()
+    call = client.routing.Exchange()
     await call.write(ExchangeRequest(head=make_head("POST")))
     if second is not None:
         await call.write(second)
@@ -264,7 +264,7 @@ async def test_messages_out_of_order_are_refused(
 
 
 async def test_first_message_must_carry_a_head(client: CoreClient) -> None:
-    call = client.exchange()._stub.Exchange()
+    call = client.routing.Exchange()
     await call.write(ExchangeRequest(body=b"x"))
 
     assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -336,6 +336,7 @@ async def test_watch_ends_between_two_events_when_draining(
         chunks = response.chunks()
         assert await anext(chunks) == begun
         core.drain.begin()
+        await core.drain.end_watches(1)
         if rest:
             more.set()
         assert b"".join([chunk async for chunk in chunks]) == rest
@@ -354,6 +355,7 @@ async def test_draining_core_refuses_new_work_and_finishes_the_old(
         await exchange.start(make_head(), end=True)
         await (await cluster.connection(0)).wait_for_bytes(_END)
         core.drain.begin()
+        await core.drain.end_watches(1)
 
         assert (await fail(client, make_head())).reason == "SHUTTING_DOWN"
         assert not await core.drain.wait_idle(0)
@@ -376,6 +378,7 @@ async def test_exchange_counts_as_work_before_it_has_a_connection(
         await exchange.start(make_head(), end=True)
         await asked.wait()
         core.drain.begin()
+        await core.drain.end_watches(1)
         assert core.drain.active == 1
     assert await core.drain.wait_idle(WAIT_SECONDS)
 

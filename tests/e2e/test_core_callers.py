@@ -192,10 +192,12 @@ async def test_health_and_reflection_answer_without_a_credential(core: Core) -> 
 
 async def test_a_facade_of_its_own_serves_kubectl(stage: Stage, core: Core) -> None:
     user = stage.hub.issue_client_certificate("service")
-    async with run_facade(stage, core) as url:
-        kubectl = stage.kubectl_at(url + proxy_path("managed1"), stage.ca_path, user)
+    async with run_facade(stage, core) as facade:
+        kubectl = stage.kubectl_at(facade.url + proxy_path("managed1"), stage.ca_path, user)
         assert "pod1" in await kubectl.ok("get", "pods")
         printed = await kubectl.ok("exec", "-i", "pod1", "-c", "main", "--", "cat", stdin=b"through both")
         assert printed == "through both"
-        refused = await stage.kubectl_at(url + proxy_path("managed2"), stage.ca_path, user)("get", "--raw", _PODS)
+        refused = await stage.kubectl_at(facade.url + proxy_path("managed2"), stage.ca_path, user)(
+            "get", "--raw", _PODS
+        )
         assert "(Forbidden)" in refused.stderr

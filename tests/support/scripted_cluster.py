@@ -115,6 +115,12 @@ class ScriptedConnection(asyncio.Protocol):
         self.fault: AssertionError | None = None
 
     @property
+    def peer_port(self) -> int:
+        """The other side's port; 0 once the connection has ended."""
+        name = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return int(name[1]) if name else 0
+
+    @property
     def is_blocked(self) -> bool:
         """Whether the other side does not take what was sent."""
         return not self._writable.is_set()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.support.gateway import SECRET_NAMESPACE, Stage
+from tests.support.gateway import SECRET_NAMESPACE
 from tests.support.gateway_process import GatewayProcess, run_gateway
 
 from cluster_gateway.control_planes import CertificateAuthority, KeyPair, pick_free_ports, wait_until
@@ -18,6 +18,9 @@ from cluster_gateway_client import CoreEndpoint
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.support.answering_hub import HubStage
+    from tests.support.gateway import Stage
 
 FACADE_NAME = "cluster-gateway-facade"
 _START_SECONDS = 30.0
@@ -70,13 +73,45 @@ class Core:
         return grpc.aio.secure_channel(f"dns:///127.0.0.1:{self.token_port}", credentials)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facade:
+    """A running `cluster-gateway facade`.
+
+    Attributes:
+        process: The command.
+        port: Its HTTPS port.
+        directory: Its files; its certificate towards cores is `client.crt` there.
+    """
+
+    process: GatewayProcess
+    port: int
+    directory: Path
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"https://127.0.0.1:{self.port}"
+
+
 @contextlib.asynccontextmanager
-async def run_core(stage: Stage) -> AsyncIterator[Core]:
-    """Run a core for the duration of a block and wait until it serves."""
-    port, token_port = pick_free_ports(2)
+async def run_core(
+    stage: Stage | HubStage,
+    *flags: str,
+    authority: CertificateAuthority | None = None,
+    ports: tuple[int, int] | None = None,
+) -> AsyncIterator[Core]:
+    """Run a core for the duration of a block and wait until it serves.
+
+    Args:
+        stage: The hub.
+        *flags: More flags.
+        authority: Who signs its certificate, and its facades'; by default one of its own.
+        ports: Its two ports; by default free ones.
+    """
+    port, token_port = ports or pick_free_ports(2)
     directory = stage.directory / f"core-{port}"
-    directory.mkdir()
-    authority = CertificateAuthority("core-ca")
+    directory.mkdir(exist_ok=True)
+    authority = authority or CertificateAuthority("core-ca")
     (directory / "core-ca.crt").write_bytes(authority.certificate)
     authority.issue_server("core", ["127.0.0.1", "localhost"]).write(directory, "serving")
     arguments = [
@@ -90,12 +125,14 @@ async def run_core(stage: Stage) -> AsyncIterator[Core]:
         f"--facade-allowed-names={FACADE_NAME}",
         f"--kubeconfig={stage.gateway_kubeconfig}",
         f"--secret-namespace={SECRET_NAMESPACE}",
+        *flags,
     ]
     async with run_gateway(arguments, directory=directory) as process:
         core = Core(process=process, port=port, token_port=token_port, directory=directory, authority=authority)
         await _wait_serving(core)
         yield core
-        assert await process.stop() == 0, process.log.read_text()
+        if process.process.returncode is None:
+            assert await process.stop() == 0, process.log.read_text()
 
 
 async def _wait_serving(core: Core) -> None:
@@ -117,8 +154,8 @@ async def _wait_serving(core: Core) -> None:
 
 
 @contextlib.asynccontextmanager
-async def run_facade(stage: Stage, core: Core) -> AsyncIterator[str]:
-    """Run a facade of a core for the duration of a block; its address."""
+async def run_facade(stage: Stage | HubStage, core: Core, *others: Core) -> AsyncIterator[Facade]:
+    """Run a facade of cores, which share one authority, for the duration of a block."""
     (port,) = pick_free_ports(1)
     directory = stage.directory / f"facade-{port}"
     directory.mkdir()
@@ -130,12 +167,14 @@ async def run_facade(stage: Stage, core: Core) -> AsyncIterator[str]:
         f"--secure-port={port}",
         f"--tls-cert-file={directory / 'serving.crt'}",
         f"--tls-private-key-file={directory / 'serving.key'}",
-        f"--core-target=dns:///localhost:{core.port}",
+        f"--core-target=ipv4:{','.join(f'127.0.0.1:{one.port}' for one in (core, *others))}",
+        "--core-server-name=localhost",
         f"--core-ca-file={core.ca_path}",
         f"--core-client-cert-file={directory / 'client.crt'}",
         f"--core-client-key-file={directory / 'client.key'}",
     ]
     async with run_gateway(arguments, directory=directory) as process:
         await process.wait_ready(port)
-        yield f"https://127.0.0.1:{port}"
-        assert await process.stop() == 0, process.log.read_text()
+        yield Facade(process=process, port=port, directory=directory)
+        if process.process.returncode is None:
+            assert await process.stop() == 0, process.log.read_text()

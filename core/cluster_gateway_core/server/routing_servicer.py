@@ -75,7 +75,7 @@ class Authorizer(Protocol):
 class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
     """Serves clustergateway.routing.v1.RoutingService."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a part of the way, and a keyword
         self,
         *,
         callers: Callers,

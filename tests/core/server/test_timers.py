@@ -124,7 +124,7 @@ async def test_a_long_running_reader_has_a_limit_of_its_own() -> None:
 async def test_a_stream_on_which_nothing_comes_is_ended() -> None:
     """Until its head comes nobody knows who the client is; a client with a certificate of nobody's can do as much."""
     async with serve_core(None, head_seconds=_SOON) as (core, client):
-        call = client._routing.Exchange()
+        call = client.routing.Exchange()
         await call.wait_for_connection()
         async with asyncio.timeout(WAIT_SECONDS):
             assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -78,6 +78,30 @@ def test_a_faulty_part_keeps_its_last_good_value(key: str, value: str | None) ->
     assert fault.startswith(key)
 
 
+def test_every_value_may_change_at_once() -> None:
+    """RH-20."""
+    changed = {
+        "client-ca-file": OTHER_CA,
+        "requestheader-client-ca-file": CA,
+        "requestheader-allowed-names": "[]",
+        "requestheader-username-headers": '["X-User"]',
+        "requestheader-uid-headers": "[]",
+        "requestheader-group-headers": '["X-Group","X-Team"]',
+        "requestheader-extra-headers-prefix": '["X-Extra-"]',
+    }
+    anchors, fault = parse_trust_anchors(changed, previous=ANCHORS)
+    assert fault == ""
+    assert anchors == TrustAnchors(
+        front_proxy=FrontProxyTrust(
+            ca_pem=CA.encode(),
+            username_headers=("X-User",),
+            group_headers=("X-Group", "X-Team"),
+            extra_header_prefixes=("X-Extra-",),
+        ),
+        client_ca_pem=OTHER_CA.encode(),
+    )
+
+
 def test_a_faulty_part_does_not_hold_up_the_other() -> None:
     data = {**FULL, "requestheader-allowed-names": "[", "client-ca-file": OTHER_CA}
     anchors, fault = parse_trust_anchors(data, previous=ANCHORS)

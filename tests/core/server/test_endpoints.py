@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import ssl
 import stat
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from unittest.mock import ANY
 
 import grpc
 import pytest
@@ -15,7 +19,7 @@ from tests.support.scripted_cluster import WAIT_SECONDS
 
 from cluster_gateway_core.errors import InternalError
 from cluster_gateway_core.model.trust import TrustAnchors
-from cluster_gateway_core.server.endpoints import add_endpoints, server_options
+from cluster_gateway_core.server.endpoints import add_endpoints, server_options, serving_fault
 from cluster_gateway_core.settings import ServingSettings
 
 if TYPE_CHECKING:
@@ -145,6 +149,74 @@ async def test_changed_certificate_and_authority_are_taken_up(
 
         assert await call(address, make_identity("joe", issuer=rotated), ca=rotated) is grpc.StatusCode.OK
         assert await call(address, jane, ca=rotated) is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+async def test_a_session_is_not_resumed_once_the_authority_has_changed(
+    settings: ServingSettings, trust: Trust, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """A client of a withdrawn authority must not come back by what it was given before (F10)."""
+    async with serve(replace(settings, address="127.0.0.1:0"), trust) as (address,):
+        tls = ssl.create_default_context(cadata=_AUTHORITY.certificate_pem.decode())
+        tls.maximum_version = version
+        tls.set_alpn_protocols(["h2"])
+        jane = make_identity("jane", issuer=_HUB)
+        path = tmp_path / "jane.pem"
+        path.write_bytes(jane.certificate_pem + jane.key_pem)
+        tls.load_cert_chain(path)
+        port = int(address.rpartition(":")[2])
+        session, resumed, answer = await asyncio.to_thread(resume, tls, port, None)
+        assert (resumed, bool(answer)) == (False, True)
+        assert await asyncio.to_thread(resume, tls, port, session) == (ANY, True, answer)  # else this proves nothing
+        trust.client_ca = make_identity("new ca").certificate_pem
+        assert await asyncio.to_thread(resume, tls, port, session) == (ANY, False, b"")
+
+
+def resume(tls: ssl.SSLContext, port: int, session: ssl.SSLSession | None) -> tuple[object, bool, bytes]:
+    """Begin HTTP/2; returns the session, whether it was resumed, and what the server sent, which is b"" for nothing."""
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=WAIT_SECONDS) as raw,
+            tls.wrap_socket(raw, server_hostname=_SERVER_NAME, session=session) as secured,
+        ):
+            secured.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+            # TLS 1.3 servers refuse a certificate, and give sessions, after the client's handshake.
+            answer = secured.recv(9)
+            return secured.session, bool(secured.session_reused), answer
+    except OSError:
+        return None, False, b""
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("", ""),
+        ("gone", "cannot be read"),
+        ("junk", "cannot be used"),
+        ("another's key", "another certificate's"),
+        ("junk authority", "cannot be used"),
+    ],
+)
+def test_broken_files_are_told_before_a_handshake_meets_them(tmp_path: Path, damage: str, told: str) -> None:
+    """TOK-2."""
+    settings = replace(
+        write(tmp_path, make_server_identity()), address="127.0.0.1:0", facade_ca_file=str(tmp_path / "facade-ca.crt")
+    )
+    (tmp_path / "facade-ca.crt").write_bytes(b"junk" if damage == "junk authority" else _AUTHORITY.certificate_pem)
+    key = tmp_path / "tls.key"
+    match damage:
+        case "gone":
+            key.unlink()
+        case "junk":
+            key.write_bytes(b"junk")
+        case "another's key":
+            key.write_bytes(make_server_identity().key_pem)
+        case _:
+            pass
+    fault = serving_fault(settings)
+    assert told in fault
+    assert bool(told) == bool(fault)
+    assert serving_fault(ServingSettings(unix_socket="x")) == ""
 
 
 @pytest.mark.parametrize("fault", ["gone", "empty", "garbage", "another key"])

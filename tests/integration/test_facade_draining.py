@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -147,3 +148,49 @@ async def test_what_outlasts_the_grace_time_is_cut_not_completed(tmp_path: Path,
             with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)) as cut:
                 await client.read(1)
             assert version == "1.1" or cut.type is ConnectionResetError
+
+
+async def test_many_watches_end_whole_and_not_all_at_once(patient: RunningFacade) -> None:
+    """GS-8: each informer begins anew elsewhere, so two hundred a second are told."""
+    count = 30
+
+    async def watch(conversation: Conversation) -> None:
+        await conversation.send_head(200)
+        await conversation.send(b"{}\n")
+        await conversation.hold()
+
+    patient.core.script(*[watch] * count)
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(patient.as_front_proxy()) for _ in range(count)]
+        for client in clients:
+            await client.send(f"GET {PROXY}/x?watch=1 HTTP/1.1\r\n{HOST}\r\n\r\n".encode())
+        connections = patient.facade._server._open
+        await patient.until(lambda: sum(connection.between_events for connection in connections) == count)
+        watching = tuple(connections)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stop(patient))
+            await patient.until(lambda: any(connection.draining for connection in watching))
+            assert sum(connection.draining for connection in watching) < count
+            for client in clients:
+                assert (await client.response()).body == b"{}\n"
+
+
+async def test_a_second_signal_cuts_what_is_open(tmp_path: Path) -> None:
+    hurrying = asyncio.Event()
+
+    async def stream(conversation: Conversation) -> None:
+        await conversation.send_head(200)
+        await conversation.send(b"half")
+        await conversation.hold()
+
+    async with running_facade(tmp_path, grace_seconds=600.0) as gateway:
+        gateway.core.script(stream)
+        async with gateway.as_front_proxy() as client, asyncio.TaskGroup() as group:
+            await client.send(f"GET {PROXY}/x HTTP/1.1\r\n{HOST}\r\n\r\n".encode())
+            await client.head()
+            await client.read(9)
+            group.create_task(gateway.facade.stop(gateway.listener, hurrying))
+            await gateway.until(lambda: gateway.connection.draining)
+            hurrying.set()
+            with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+                await client.read(1)

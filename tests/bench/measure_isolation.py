@@ -1,6 +1,6 @@
 """Measures what a healthy cluster's callers notice of a sick neighbour.
 
-usage: python -m tests.bench.measure_isolation [--rate 100] [--neighbour-rate 100] [--seconds 8] [--rounds 2]
+usage: python -m tests.bench.measure_isolation [--rate 100] [--neighbour-rate 100] [--seconds 6] [--rounds 3]
 
 Two routing cores with their default limits stand in front of the same healthy cluster. One of them has a neighbour as
 well that is sick, each case in its own way, and gets requests for it; the other, its twin, has none. Both are
@@ -49,10 +49,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 _BODY: Final = b"x" * 2048
-_ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
-    len(_BODY),
-    _BODY,
-)
+_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(_BODY)
+_ANSWERS_A_CONNECTION: Final = 20
+"""So that connections are opened, and the healthy cluster's name is looked up, all the time."""
 _CASES: Final = {
     "healthy neighbour": "a healthy cluster",
     "mute": "accepts TCP, and never says a word to TLS",
@@ -65,10 +64,10 @@ _CASES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Latencies of one case in seconds, of the core with the neighbour and of its twin."""
+    """Latencies of one case in seconds, by round: of the core with the neighbour, and of its twin."""
 
-    beside: list[float] = field(default_factory=list)
-    twin: list[float] = field(default_factory=list)
+    beside: list[list[float]] = field(default_factory=list)
+    twin: list[list[float]] = field(default_factory=list)
 
 
 def pick_port() -> int:
@@ -90,10 +89,10 @@ def full_backlog() -> AsyncIterator[int]:  # type: ignore[misc]  # a plain gener
 
 
 class _Answering(asyncio.Protocol):
-    """A cluster that answers each request head, or none."""
+    """A cluster that answers some request heads of each connection, or none."""
 
     def __init__(self, *, answers: bool) -> None:
-        self._answers = answers
+        self._left = _ANSWERS_A_CONNECTION if answers else 0
         self._transport: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -102,8 +101,14 @@ class _Answering(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer; asyncio.Protocol."""
-        if self._answers and self._transport is not None and data.endswith(b"\r\n\r\n"):
-            self._transport.write(_ANSWER)
+        if not self._left or self._transport is None or not data.endswith(b"\r\n\r\n"):
+            return
+        self._left -= 1
+        if self._left:
+            self._transport.write(b"%b\r\n%b" % (_HEAD, _BODY))
+        else:
+            self._transport.write(b"%bConnection: close\r\n\r\n%b" % (_HEAD, _BODY))
+            self._transport.close()
 
 
 async def run_clusters(ready: Callable[[object], None]) -> None:
@@ -221,7 +226,7 @@ async def measure(parsed: argparse.Namespace) -> dict[str, Figures]:
             "black hole": f"https://127.0.0.1:{hole}",
             "refusing": f"https://127.0.0.1:{pick_port()}",
         }
-        endpoints = {"healthy": f"http://127.0.0.1:{healthy}"}
+        endpoints = {"healthy": f"http://localhost:{healthy}"}
         for round_number in range(parsed.rounds):
             for case in _CASES:
                 name = name_of(case, round_number)
@@ -237,9 +242,11 @@ async def measure(parsed: argparse.Namespace) -> dict[str, Figures]:
         figures = {case: Figures() for case in _CASES}
         for round_number in range(parsed.rounds):
             for case, found in figures.items():
+                found.beside.append([])
+                found.twin.append([])
                 async with asyncio.TaskGroup() as group:
-                    for client, note in zip(clients, (found.beside.append, found.twin.append), strict=True):
-                        steadily = send_steadily(client, "healthy", parsed.rate, parsed.seconds, note)
+                    for client, latencies in zip(clients, (found.beside[-1], found.twin[-1]), strict=True):
+                        steadily = send_steadily(client, "healthy", parsed.rate, parsed.seconds, latencies.append)
                         group.create_task(steadily, name="measured")
                     await load_neighbour(neighbour, name_of(case, round_number), parsed)
         return figures
@@ -273,16 +280,22 @@ async def wait_serving(client: CoreClient) -> None:
 
 
 def print_table(figures: dict[str, Figures]) -> None:
-    """Print each case's figures beside its twin's, and their ratios."""
-    sys.stdout.write(
-        "neighbour          requests | beside it: p50 ms  p99 ms | twin: p50 ms  p99 ms | ratio: p50   p99\n"
-    )
+    """Print each case's figures beside its twin's, and their ratios: of each, the median of the rounds."""
+    heading = "neighbour          | beside it: p50 ms  p99 ms | twin: p50 ms  p99 ms | ratio: p50   p99"
+    sys.stdout.write(f"{heading}\n")
     for case, found in figures.items():
-        (p50, p99), (twin50, twin99) = quantiles(found.beside), quantiles(found.twin)
+        beside, twin = [quantiles(one) for one in found.beside], [quantiles(one) for one in found.twin]
+        ratios = [(p50 / twin50, p99 / twin99) for (p50, p99), (twin50, twin99) in zip(beside, twin, strict=True)]
+        (p50, p99), (twin50, twin99), (ratio50, ratio99) = medians(beside), medians(twin), medians(ratios)
         sys.stdout.write(
-            f"{case:18} {len(found.beside):8} | {p50:17.2f} {p99:7.2f} | {twin50:12.2f} {twin99:7.2f} "
-            f"| {p50 / twin50:10.2f} {p99 / twin99:5.2f}   {_CASES[case]}\n"
+            f"{case:18} | {p50:17.2f} {p99:7.2f} | {twin50:12.2f} {twin99:7.2f} | {ratio50:10.2f} {ratio99:5.2f}"
+            f"   {_CASES[case]}\n"
         )
+
+
+def medians(pairs: list[tuple[float, float]]) -> tuple[float, float]:
+    """Median of the first ones, and of the second ones."""
+    return statistics.median(first for first, _ in pairs), statistics.median(second for _, second in pairs)
 
 
 def quantiles(latencies: list[float]) -> tuple[float, float]:
@@ -296,8 +309,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=sys.modules[__name__].__doc__)
     parser.add_argument("--rate", type=float, default=100, help="requests a second to the healthy cluster, each core")
     parser.add_argument("--neighbour-rate", type=float, default=100, help="requests a second to its neighbour")
-    parser.add_argument("--seconds", type=float, default=8, help="of each case in each round")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=6, help="of each case in each round")
+    parser.add_argument("--rounds", type=int, default=3)
     role = parser.add_subparsers(dest="role")
     role.add_parser("clusters")
     core = role.add_parser("core")

@@ -73,7 +73,7 @@ class CoreError(Exception):
                 return cls.from_message(error)
         code = failure.code()
         reason = _REASON_BY_CODE.get(code, "INTERNAL")
-        retry = 1.0 if reason == "CORE_UNAVAILABLE" else None
+        retry = 1.0 if reason in ("CORE_UNAVAILABLE", "OVERLOADED") else None
         return cls(
             reason,
             f"the routing core failed the call: {code.name}: {failure.details() or 'no details'}",

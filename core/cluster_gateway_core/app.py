@@ -198,7 +198,7 @@ class _Core:
                 guard=self._guard,
                 directory=self._directory,
                 drain=self._drain,
-                head_seconds=self._settings.serving.head_seconds,
+                settings=serving,
             ),
             server,
         )

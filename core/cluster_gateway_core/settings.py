@@ -45,6 +45,8 @@ class ReviewSettings:
     ones are one question, so that five thousand watches of one controller cost what one does."""
     reauthorization_patience_seconds: float = 1800.0
     """How long such an exchange goes on while the hub cannot be asked: an outage must not end every shell at once."""
+    pending: int = 1000
+    """Most different questions that wait for the hub, each kind: whoever shows made-up tokens asks one with each."""
 
 
 DENIED_ENDPOINT_CIDRS: Final = (
@@ -159,6 +161,8 @@ class ServingSettings:
     are left alone, however long they last. 0 for never."""
     maximum_connections: int = 1000
     """Most connections of one endpoint; each takes a descriptor before anybody knows whose it is."""
+    pending_streams: int = 1000
+    """Most streams of strangers on which nothing has come, and most errors that clients do not read."""
     maximum_calls: int = 20_000
     """Most calls of all clients at once, the last line behind all other bounds: above the requests in progress (12,000)
     by what waits for the hub, watches clusters or asks for health."""

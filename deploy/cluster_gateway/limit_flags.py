@@ -87,6 +87,13 @@ LIMIT_FLAGS = (
         "Most connections of gRPC clients to each port and the socket.",
     ),
     _limit("grpc-max-streams", Kind.INT, "10000", "Most concurrent calls on one connection of a gRPC client."),
+    _limit(
+        "grpc-max-pending-streams",
+        Kind.INT,
+        "1000",
+        "Most streams of strangers on which nothing has come, and most errors that gRPC clients do not read.",
+    ),
+    _limit("max-pending-reviews", Kind.INT, "1000", "Most different reviews that wait for the hub, each kind."),
     _limit("grpc-max-calls", Kind.INT, "20000", "Most concurrent calls of all gRPC clients."),
     _limit(
         "grpc-max-watches-per-client",

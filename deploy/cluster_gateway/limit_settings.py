@@ -26,9 +26,9 @@ def build_limits(flags: ParsedFlags) -> LimitSettings:
 
 def _in_flight(flags: ParsedFlags, name: str) -> InFlightLimit:
     return InFlightLimit(
-        total=_count(flags, name),
-        per_cluster=_count(flags, f"{name}-per-cluster"),
-        per_user=_count(flags, f"{name}-per-user"),
+        total=count(flags, name),
+        per_cluster=count(flags, f"{name}-per-cluster"),
+        per_user=count(flags, f"{name}-per-user"),
     )
 
 
@@ -53,11 +53,11 @@ def build_upstream(flags: ParsedFlags) -> UpstreamSettings:
         reader_idle_seconds=_positive_span(flags, "reader-idle-timeout"),
         long_running_reader_idle_seconds=_span(flags, "long-running-reader-idle-timeout"),
         dead_peer_seconds=_positive_span(flags, "cluster-dead-peer-timeout"),
-        idle_connections=_count(flags, "max-idle-connections"),
-        idle_connections_per_cluster=_count(flags, "max-idle-connections-per-cluster"),
-        dials_per_cluster=_count(flags, "max-dials-per-cluster"),
-        lookups=_count(flags, "max-name-lookups"),
-        breaker_failures=_count(flags, "breaker-failures"),
+        idle_connections=count(flags, "max-idle-connections"),
+        idle_connections_per_cluster=count(flags, "max-idle-connections-per-cluster"),
+        dials_per_cluster=count(flags, "max-dials-per-cluster"),
+        lookups=count(flags, "max-name-lookups"),
+        breaker_failures=count(flags, "breaker-failures"),
         breaker_seconds=_positive_span(flags, "breaker-delay"),
         denied_endpoint_cidrs=denied,
     )
@@ -71,21 +71,23 @@ def bound_serving(flags: ParsedFlags, serving: ServingSettings) -> ServingSettin
     """
     return dataclasses.replace(
         serving,
-        maximum_connections=_count(flags, "grpc-max-connections"),
-        maximum_streams=_count(flags, "grpc-max-streams"),
-        maximum_calls=_count(flags, "grpc-max-calls"),
-        watches_per_client=_count(flags, "grpc-max-watches-per-client"),
+        maximum_connections=count(flags, "grpc-max-connections"),
+        maximum_streams=count(flags, "grpc-max-streams"),
+        pending_streams=count(flags, "grpc-max-pending-streams"),
+        maximum_calls=count(flags, "grpc-max-calls"),
+        watches_per_client=count(flags, "grpc-max-watches-per-client"),
         handshake_seconds=_positive_span(flags, "grpc-handshake-timeout"),
         head_seconds=_positive_span(flags, "grpc-head-timeout"),
         connection_age_seconds=_span(flags, "grpc-max-connection-age"),
     )
 
 
-def _count(flags: ParsedFlags, name: str) -> int:
-    count = flags.integer(name)
-    if count < 1:
+def count(flags: ParsedFlags, name: str) -> int:
+    """A flag's number; ConfigurationError when it is less than one."""
+    number = flags.integer(name)
+    if number < 1:
         raise ConfigurationError(f"--{name} must be at least 1")
-    return count
+    return number
 
 
 def _span(flags: ParsedFlags, name: str) -> float:

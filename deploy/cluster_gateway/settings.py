@@ -9,7 +9,7 @@ from cluster_gateway.errors import ConfigurationError
 from cluster_gateway.feature_gates import CLIENT_IDENTITY_PENETRATION, FeatureGates, parse_feature_gates
 from cluster_gateway.flag_tables import INERT_FLAGS, REFUSED_FLAGS
 from cluster_gateway.flags import is_requested
-from cluster_gateway.limit_settings import bound_serving, build_limits, build_upstream
+from cluster_gateway.limit_settings import bound_serving, build_limits, build_upstream, count
 from cluster_gateway_core.settings import CoreSettings, HubSettings, ReviewSettings
 from cluster_gateway_core.settings import ServingSettings as CoreServingSettings
 from cluster_gateway_facade.settings import AuthorizationSettings, FacadeSettings
@@ -83,6 +83,7 @@ def build_core_settings(flags: ParsedFlags, serving: CoreServingSettings) -> tup
         token_ttl_seconds=_span(flags, "authentication-token-webhook-cache-ttl"),
         reauthorization_seconds=_span(flags, "reauthorization-interval"),
         reauthorization_patience_seconds=_span(flags, "reauthorization-patience"),
+        pending=count(flags, "max-pending-reviews"),
     )
     settings = CoreSettings(
         hub=hub,

@@ -234,7 +234,9 @@ def test_bounds_reach_their_settings() -> None:
         *("--long-running-reader-idle-timeout=0", "--grpc-max-connections=31", "--grpc-max-streams=32"),
         *("--grpc-max-calls=33", "--grpc-max-watches-per-client=34", "--grpc-handshake-timeout=35s"),
         *("--grpc-head-timeout=36s", "--grpc-max-connection-age=37s"),
+        *("--grpc-max-pending-streams=39", "--max-pending-reviews=40"),
     ).core
+    assert core.reviews.pending == 40
     assert core.serving == ServingSettings(
         maximum_connections=31,
         maximum_streams=32,
@@ -243,6 +245,7 @@ def test_bounds_reach_their_settings() -> None:
         handshake_seconds=35,
         head_seconds=36,
         connection_age_seconds=37,
+        pending_streams=39,
     )
     assert core.limits == LimitSettings(
         short=InFlightLimit(total=11, per_cluster=12, per_user=13),

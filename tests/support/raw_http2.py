@@ -71,6 +71,15 @@ class RawConnection:
         except ConnectionError:
             self.closed.set()
 
+    @property
+    def ended_streams(self) -> set[int]:
+        """Those that the server has ended, in whatever way."""
+        return {
+            stream
+            for kind, flags, stream, _ in self.frames
+            if kind == RST_STREAM or (kind in (DATA, HEADERS) and flags & END_STREAM)
+        }
+
     async def wait_for(self, kind: int, stream: int | None = None) -> bytes:
         """Wait for a frame; returns its payload."""
         while True:

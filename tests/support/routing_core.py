@@ -17,7 +17,7 @@ from cluster_gateway_core.model.user import UserInfo
 from cluster_gateway_core.server.drain import Drain
 from cluster_gateway_core.server.reauthorization import Reauthorization
 from cluster_gateway_core.server.routing_servicer import RoutingServicer
-from cluster_gateway_core.settings import LimitSettings, ReviewSettings
+from cluster_gateway_core.settings import LimitSettings, ReviewSettings, ServingSettings
 from cluster_gateway_core.upstream.directory import UpstreamDirectory
 from cluster_gateway_core.upstream.guard import Guard
 from clustergateway.routing.v1 import routing_service_pb2_grpc
@@ -85,7 +85,7 @@ class RoutingCore:
         address: str | None,
         *,
         reviews: ReviewSettings | None = None,
-        head_seconds: float = 10.0,
+        serving: ServingSettings | None = None,
         **settings: float,
     ) -> None:
         self.callers = Callers()
@@ -102,7 +102,7 @@ class RoutingCore:
             guard=self.guard,
             directory=self.directory,
             drain=self.drain,
-            head_seconds=head_seconds,
+            settings=serving,
         )
 
 
@@ -124,10 +124,14 @@ async def serve(servicer: Any) -> AsyncIterator[CoreClient]:
 
 @asynccontextmanager
 async def serve_core(
-    address: str | None, *, reviews: ReviewSettings | None = None, **settings: float
+    address: str | None,
+    *,
+    reviews: ReviewSettings | None = None,
+    serving: ServingSettings | None = None,
+    **settings: float,
 ) -> AsyncIterator[tuple[RoutingCore, CoreClient]]:
     """Serve a core in front of the cluster at an address."""
-    core = RoutingCore(address, reviews=reviews, **settings)
+    core = RoutingCore(address, reviews=reviews, serving=serving, **settings)
     async with serve(core.servicer) as client:
         try:
             yield core, client

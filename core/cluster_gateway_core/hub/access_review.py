@@ -58,7 +58,7 @@ class AccessReviewer:
         self._timeout_seconds = timeout_seconds
         self._faults = FaultReport(_LOGGER, "access reviews", clock=clock)
         self._cache: ReviewCache[tuple[UserInfo, Attributes], Decision] = ReviewCache(
-            capacity=settings.capacity, name="access review", clock=clock
+            capacity=settings.capacity, pending=settings.pending, name="access review", clock=clock
         )
 
     async def __aenter__(self) -> Self:

@@ -7,6 +7,8 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
+from cluster_gateway_core.errors import Hop, OverloadedError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
     from types import TracebackType
@@ -18,8 +20,11 @@ AnswerT = TypeVar("AnswerT")
 class ReviewCache(Generic[KeyT, AnswerT]):
     """A bounded cache with expiry and single flight; an async context manager that ends open questions."""
 
-    def __init__(self, *, capacity: int, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, capacity: int, name: str, pending: int = 1000, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._capacity = capacity
+        self._pending = pending
         self._name = name
         self._clock = clock
         self._answers: OrderedDict[KeyT, tuple[float, AnswerT]] = OrderedDict()
@@ -62,12 +67,19 @@ class ReviewCache(Generic[KeyT, AnswerT]):
 
         Returns:
             The answer. A caller that is cancelled leaves the question to the others who wait (SAR-14).
+
+        Raises:
+            OverloadedError: Too many other questions wait for the hub.
         """
         answer = self.peek(key)
         if answer is not None:
             return answer
         task = self._questions.get(key)
         if task is None:
+            if len(self._questions) >= self._pending:
+                raise OverloadedError(
+                    f"{self._pending} questions like this wait for the hub already", hop=Hop.HUB, retry_after_seconds=1
+                )
             loop = asyncio.get_running_loop()
             task = loop.create_task(self._settle(key, question, ttl_seconds), name=self._name)
             self._questions[key] = task

@@ -52,7 +52,7 @@ class TokenReviewer:
         self._clock = clock
         self._faults = FaultReport(_LOGGER, "token reviews", clock=clock)
         self._cache: ReviewCache[bytes, _Answer] = ReviewCache(
-            capacity=settings.capacity, name="token review", clock=clock
+            capacity=settings.capacity, pending=settings.pending, name="token review", clock=clock
         )
 
     async def __aenter__(self) -> Self:

@@ -90,7 +90,7 @@ class Relay:
         message = ExchangeResponse(head=_render_head(head))
         if head.status == _SWITCHING_PROTOCOLS:
             self._exchange.open_tunnel()
-            await self._context.write(message)
+            await self._write(message)
             await self._beside(self._upload(None), self._download(ExchangeResponse()))
         elif self._request.upgrade:
             await self._relay_refusal(cluster_name, message)
@@ -102,11 +102,8 @@ class Relay:
             f"the refusal of cluster {cluster_name} to switch protocols did not end within {_REFUSAL_SECONDS:g} s",
             cluster_name=cluster_name,
         )
-        deadline = self._exchange.limit(_REFUSAL_SECONDS, late)
-        try:
+        with self._exchange.limit(_REFUSAL_SECONDS, late):
             await self._download(message)
-        finally:
-            deadline.stop()
 
     async def _download(self, message: ExchangeResponse) -> None:
         """Send what arrives until the response ends; the first message may carry a head already."""
@@ -130,11 +127,8 @@ class Relay:
             await self._exchange.body_readable(limited=self._limited)
 
     async def _write(self, message: ExchangeResponse) -> None:
-        deadline = self._exchange.expect_reader(limited=self._limited)
-        try:
+        with self._exchange.expect_reader(limited=self._limited):
             await self._context.write(message)
-        finally:
-            deadline.stop()
 
     def _may_end_now(self) -> bool:
         """Whether a watch can end here without losing part of an event: informers then resume, elsewhere.
@@ -157,11 +151,8 @@ class Relay:
             message = None
 
     async def _read(self) -> ExchangeRequest:
-        deadline = self._exchange.expect_body(limited=self._limited)
-        try:
+        with self._exchange.expect_body(limited=self._limited):
             message = cast("object", await self._context.read())
-        finally:
-            deadline.stop()
         if not isinstance(message, ExchangeRequest):  # grpc.aio.EOF, which the stubs do not tell of
             # A client that leaves cancels the call, of which the library tells only after the end of its messages.
             await asyncio.sleep(_CANCELLATION_SECONDS)

@@ -16,6 +16,7 @@ from cluster_gateway_core.errors import (
     GatewayError,
     InternalError,
     InvalidRequestError,
+    OverloadedError,
     ShuttingDownError,
     UnauthenticatedError,
 )
@@ -27,6 +28,7 @@ from cluster_gateway_core.routing.request_info import parse_request_info, verb_o
 from cluster_gateway_core.routing.target import check_target
 from cluster_gateway_core.server.relay import Relay
 from cluster_gateway_core.server.status_mapping import abort_with, render_error
+from cluster_gateway_core.settings import ServingSettings
 from cluster_gateway_core.upstream.deadline import Deadlines
 from cluster_gateway_core.upstream.exchange import UpstreamExchange
 from clustergateway.routing.v1 import routing_service_pb2_grpc
@@ -84,7 +86,7 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         guard: Guard,
         directory: UpstreamDirectory,
         drain: Drain,
-        head_seconds: float = 10.0,
+        settings: ServingSettings | None = None,
     ) -> None:
         self._callers = callers
         self._authorizer = authorizer
@@ -93,8 +95,12 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         self._guard = guard
         self._directory = directory
         self._drain = drain
-        self._head_seconds = head_seconds
-        self._deadlines = Deadlines(shortest_seconds=head_seconds)
+        settings = settings or ServingSettings()
+        self._head_seconds = settings.head_seconds
+        self._deadlines = Deadlines(shortest_seconds=settings.head_seconds)
+        self._pending = settings.pending_streams
+        self._silent = 0
+        self._unread = 0
 
     async def Exchange(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]  # noqa: ARG002, N802 - gRPC's signature; reads and writes through the context
         """Carry one HTTP request to a cluster and its response back."""
@@ -116,15 +122,18 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
                 error.message,
                 _audit_id(first.head),
             )
-            await context.write(_failed(error))
+            await self._tell(context, error)
         except Exception:  # noqa: BLE001 - whatever a request does, the others go on
             _log.exception("exchange with %s failed", first.head.cluster_name)
-            await context.write(_failed(InternalError("the routing core failed; its log has the details")))
+            await self._tell(context, InternalError("the routing core failed; its log has the details"))
 
     async def _read_first(self, context: Context) -> object:
         """Wait for the first message, but not for ever: until it comes nobody knows who the client is."""
+        if self._silent >= self._pending and not self._callers.is_facade(context):
+            await abort_with(context, _overloaded("too many streams are open on which nothing has come"))
         task = cast("asyncio.Task[None]", asyncio.current_task())
         deadline = self._deadlines.start(self._head_seconds, task.cancel)
+        self._silent += 1
         try:
             return cast("object", await context.read())
         except asyncio.CancelledError:
@@ -132,7 +141,22 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
                 raise
             return None
         finally:
+            self._silent -= 1
             deadline.stop()
+
+    async def _tell(self, context: Context, error: GatewayError) -> None:
+        """End an exchange with an error.
+
+        In a message, lest it counts against this core in anybody's balancing; but a client that does not read holds
+        that message back, and only the call's status reaches it always.
+        """
+        if self._unread >= self._pending:
+            await abort_with(context, error)
+        self._unread += 1
+        try:
+            await context.write(_failed(error))
+        finally:
+            self._unread -= 1
 
     async def _serve(self, first: ExchangeRequest, context: Context, work: Work) -> None:
         message = first.head
@@ -154,7 +178,8 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         with self._guard.admit(cluster_name, user.username, long_running=long_running):
             async with UpstreamExchange(upstream, request, headers) as exchange:
                 if message.expect_continue:
-                    await context.write(ExchangeResponse(proceed=True))
+                    with exchange.expect_reader(limited=not long_running):
+                        await context.write(ExchangeResponse(proceed=True))
                 work.wake = exchange.wake
                 relay = Relay(context, exchange, request, info, work)
                 if not long_running:
@@ -211,6 +236,10 @@ def _audit_id(message: RequestHeadMessage) -> str:
     """The request's audit id, as it may be logged: kube-apiserver takes 64 characters of it."""
     value = first_value(((header.name, header.value) for header in message.headers), AUDIT_ID) or b""
     return repr(value[:64].decode("latin-1"))
+
+
+def _overloaded(cause: str) -> OverloadedError:
+    return OverloadedError(cause, retry_after_seconds=1)
 
 
 def _failed(error: GatewayError) -> ExchangeResponse:

@@ -7,7 +7,7 @@ than the rest of the bookkeeping. So the waits are only noted down, and one time
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,5 +75,13 @@ class Deadline:
         self.has_expired = False
 
     def stop(self) -> None:
-        """Say that the wait is over."""
+        """Say that the wait is over; leaving the deadline as a context manager does the same."""
+        self._owner.forget(self)
+
+    def __enter__(self) -> Self:
+        """Wait."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
         self._owner.forget(self)

@@ -120,11 +120,8 @@ class UpstreamExchange:
             GatewayError: As `UpstreamConnection.response_head`, and as `dial` where the request is sent again.
         """
         seconds = self._upstream.settings.response_timeout_seconds if limited else 0
-        deadline = self._upstream.deadlines.start(seconds, self._answer_is_late)
-        try:
+        with self._upstream.deadlines.start(seconds, self._answer_is_late):
             return await self._response_head()
-        finally:
-            deadline.stop()
 
     async def _response_head(self) -> ResponseHead:
         connection = self._open_connection
@@ -153,11 +150,8 @@ class UpstreamExchange:
     async def body_readable(self, *, limited: bool) -> None:
         """As `UpstreamConnection.body_readable`; with `limited` the cluster may not be silent for too long."""
         seconds = self._upstream.settings.response_idle_seconds if limited else 0
-        deadline = self._upstream.deadlines.start(seconds, self._cluster_is_silent)
-        try:
+        with self._upstream.deadlines.start(seconds, self._cluster_is_silent):
             await self._open_connection.body_readable()
-        finally:
-            deadline.stop()
 
     def limit(self, seconds: float, failure: GatewayError) -> Deadline:
         """Fail the exchange when something takes too long, whatever it then waits for."""

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from cluster_gateway_core.errors import OverloadedError
 from cluster_gateway_core.hub.review_cache import ReviewCache
 
 
@@ -100,3 +101,25 @@ async def test_a_failure_that_nobody_waits_for_is_not_reported_as_lost(
         question.answer.set_exception(ValueError("down"))
         await asyncio.sleep(0)
     assert caplog.text == ""
+
+
+async def test_more_questions_than_may_wait_are_refused_and_equal_ones_are_not() -> None:
+    """SAR-14: whoever shows made-up tokens must not fill the memory with questions."""
+    answered = asyncio.Event()
+
+    async def question() -> str:
+        await answered.wait()
+        return "yes"
+
+    async with ReviewCache[str, str](capacity=10, pending=2, name="test") as cache:
+        waiting = [
+            asyncio.get_running_loop().create_task(cache.ask(key, question, lambda _: 10), name=key)
+            for key in ("a", "b", "a", "b")
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="2 questions like this wait for the hub already") as caught:
+            await cache.ask("c", question, lambda _: 10)
+        assert caught.value.retry_after_seconds == 1
+        answered.set()
+        assert await asyncio.gather(*waiting) == ["yes"] * 4
+        assert await cache.ask("c", question, lambda _: 10) == "yes"

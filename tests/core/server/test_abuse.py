@@ -14,7 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.support import raw_http2 as h2
 from tests.support.raw_http2 import RawConnection
 from tests.support.routing_core import RoutingCore
-from tests.support.scripted_cluster import WAIT_SECONDS
+from tests.support.scripted_cluster import WAIT_SECONDS, Hold, Receive, ScriptedCluster, Send
+from tests.support.upstreams import make_settings
 
 from cluster_gateway_client import CoreClient, CoreEndpoint, CoreError
 from cluster_gateway_core.errors import OverloadedError
@@ -23,7 +24,9 @@ from cluster_gateway_core.server.endpoints import add_endpoints, server_options
 from cluster_gateway_core.server.open_servicers import HealthServicer, add_reflection
 from cluster_gateway_core.server.stream_limit import StreamLimit
 from cluster_gateway_core.settings import ServingSettings
+from cluster_gateway_core.upstream.directory import UpstreamDirectory
 from clustergateway.routing.v1 import routing_service_pb2_grpc
+from clustergateway.routing.v1.routing_service_pb2 import ExchangeRequest, RequestEnd, RequestHead
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -49,13 +52,13 @@ class Facades:
 class Core:
     """A core's server on a private socket."""
 
-    def __init__(self, folder: Path, **settings: float) -> None:
+    def __init__(self, folder: Path, *, address: str | None = None, **settings: float) -> None:
         self.path = str(folder / "core.sock")
         self.facades = Facades()
         self.limit = StreamLimit(_STRANGER_WATCHES)
         self.health = HealthServicer(self.facades, self.limit)
-        self.routing = RoutingCore(None)
         self.settings = ServingSettings(unix_socket=self.path, **settings)  # type: ignore[arg-type]  # numbers all
+        self.routing = RoutingCore(address, serving=self.settings)
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[Core]:
@@ -319,3 +322,78 @@ async def test_no_request_fails_while_connections_are_renewed(tmp_path: Path) ->
                     pass
             seen.add(caught.value.reason)
         assert seen == {"CLUSTER_NOT_FOUND"}
+
+
+def exchange_request(**head: object) -> bytes:
+    """The only message of a call, as a frame's payload."""
+    fields: dict[str, object] = {"cluster_name": "managed1", "method": "GET", "target": b"/api", **head}
+    end = RequestEnd() if not head.get("upgrade") else None
+    request = ExchangeRequest(head=RequestHead(**fields), end=end)  # type: ignore[arg-type]
+    return h2.message(request.SerializeToString())
+
+
+async def test_strangers_that_say_nothing_do_not_use_up_the_streams(tmp_path: Path) -> None:
+    serving = Core(tmp_path, pending_streams=2).serve()
+    async with serving as core, asyncio.timeout(WAIT_SECONDS), core.channel() as channel:
+        core.routing.callers.facade = False
+        stub = routing_service_pb2_grpc.RoutingServiceStub(channel)
+        silent = [stub.Exchange() for _ in range(2)]
+        for call in silent:
+            await call.wait_for_connection()
+        await wait_until(lambda: core.routing.servicer._silent == 2)
+        refused = stub.Exchange()
+        assert await refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "nothing has come" in await refused.details()
+        core.routing.callers.facade = True
+        async with CoreClient(CoreEndpoint(target=f"unix:{core.path}")) as client:
+            core.health.set("clustergateway.routing.v1.RoutingService", SERVING)
+            with pytest.raises(CoreError, match="no such cluster"):
+                async with client.request("managed1", "GET", "/api"):
+                    pass
+        for call in silent:
+            call.cancel()
+        await wait_until(lambda: core.routing.servicer._silent == 0)
+
+
+async def test_errors_that_nobody_reads_do_not_use_up_the_calls(tmp_path: Path) -> None:
+    """Beyond some of them an error is the call's status, which needs no window."""
+    serving = Core(tmp_path, pending_streams=2).serve()
+    async with serving as core, asyncio.timeout(WAIT_SECONDS):
+        async with RawConnection(core.path, {h2.INITIAL_WINDOW_SIZE: 0}) as attacker:
+            for stream in (1, 3, 5, 7):
+                await attacker.send(
+                    h2.frame(h2.HEADERS, h2.END_HEADERS, stream, h2.request_fields(EXCHANGE))
+                    + h2.frame(h2.DATA, 0, stream, exchange_request())
+                )
+                if stream == 3:
+                    await wait_until(lambda: core.routing.servicer._unread == 2)
+            await wait_until(lambda: {5, 7} <= attacker.ended_streams)
+            assert not {1, 3} & attacker.ended_streams
+            assert core.routing.servicer._unread == 2
+        await wait_until(lambda: core.routing.servicer._unread == 0)
+
+
+@pytest.mark.parametrize("kind", ["answer", "continue", "switch"])
+async def test_a_client_whose_window_is_shut_does_not_keep_a_cluster(tmp_path: Path, kind: str) -> None:
+    """Whatever the first message says that it does not read."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    head: dict[str, object] = {}
+    if kind == "continue":
+        head = {"expect_continue": True}
+    elif kind == "switch":
+        head = {"upgrade": "websocket"}
+        answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    async with ScriptedCluster((Receive(b"\r\n\r\n"), Send(answer), Hold())) as cluster:
+        core = Core(tmp_path, address=cluster.address)
+        core.routing.directory = core.routing.servicer._directory = UpstreamDirectory(
+            core.routing.clusters, make_settings(reader_idle_seconds=0.05, long_running_reader_idle_seconds=0.05)
+        )
+        async with core.serve(), asyncio.timeout(WAIT_SECONDS):
+            async with RawConnection(core.path, {h2.INITIAL_WINDOW_SIZE: 0}) as attacker:
+                await attacker.send(
+                    h2.frame(h2.HEADERS, h2.END_HEADERS, 1, h2.request_fields(EXCHANGE))
+                    + h2.frame(h2.DATA, 0, 1, exchange_request(**head))
+                )
+                await (await cluster.connection(0)).wait_ended()
+                assert 1 not in attacker.ended_streams
+            await core.routing.drain.wait_idle(WAIT_SECONDS)

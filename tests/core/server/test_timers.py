@@ -10,6 +10,7 @@ from tests.support.routing_core import serve_core
 from tests.support.scripted_cluster import WAIT_SECONDS, Hold, Receive, ScriptedCluster, Send
 
 from cluster_gateway_client import CoreError
+from cluster_gateway_core.settings import ServingSettings
 from clustergateway.routing.v1.routing_service_pb2 import RequestHead
 
 _END = b"\r\n\r\n"
@@ -123,7 +124,7 @@ async def test_a_long_running_reader_has_a_limit_of_its_own() -> None:
 
 async def test_a_stream_on_which_nothing_comes_is_ended() -> None:
     """Until its head comes nobody knows who the client is; a client with a certificate of nobody's can do as much."""
-    async with serve_core(None, head_seconds=_SOON) as (core, client):
+    async with serve_core(None, serving=ServingSettings(head_seconds=_SOON)) as (core, client):
         call = client.routing.Exchange()
         await call.wait_for_connection()
         async with asyncio.timeout(WAIT_SECONDS):

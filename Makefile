@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run setup test fuzz bench-isolation verify lint types imports proto format update-constraints clean
+.PHONY: run setup test fuzz bench-isolation bench-memory verify lint types imports proto format update-constraints clean
 
 run: setup
 	@$(BIN)/python -m cluster_gateway.demo $(ARGS)
@@ -54,6 +54,10 @@ format: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@PATH="$(CURDIR)/$(BIN):$$PATH" proto/generate.sh
+
+# What streams that stand still and large bodies cost in memory; about four minutes.
+bench-memory: $(VENV)/.installed-dev
+	@PYTHONPATH=. $(BIN)/python tests/bench/measure_memory.py $(ARGS)
 
 update-constraints:
 	@deploy/update-constraints.sh $(PYTHON)

@@ -22,7 +22,8 @@ _SERVICE_CONFIG: Final[dict[str, object]] = {
 CHANNEL_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     # With bandwidth probing on, a stalled stream holds 4 to 6 MiB; with it off, 32 to 96 KiB.
     ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 256 * 1024),
+    # What a stream holds that nobody reads; whoever waits for a message is sent all of it.
+    ("grpc.http2.lookahead_bytes", 32 * 1024),
     # A frozen peer is noticed within 20 s; the server allows pings this often. keepalive_timeout alone does not do it.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),

@@ -22,6 +22,7 @@ from cluster_gateway_facade.handlers.router import Router
 from cluster_gateway_facade.readiness import CoreReadiness
 from cluster_gateway_facade.serving.server import FacadeServer
 from cluster_gateway_facade.serving.tls import ServingContext
+from cluster_gateway_transport import TLSConnection
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -121,17 +122,24 @@ class _Facade:
         """Take connections from now on. Raises OSError when the address cannot be bound."""
         serving = self._settings.serving
         listener = await asyncio.get_running_loop().create_server(
-            self._server,
+            self._accept,
             serving.bind_address,
             serving.port,
-            ssl=self._tls.listening,
-            ssl_handshake_timeout=_HANDSHAKE_SECONDS,
-            ssl_shutdown_timeout=_TLS_CLOSE_SECONDS,
             backlog=_BACKLOG,
         )
         addresses = ", ".join("{}:{}".format(*sock.getsockname()[:2]) for sock in listener.sockets)
         _log.info("facade serving on %s", addresses)
         return listener
+
+    def _accept(self) -> TLSConnection:
+        """Make the protocol of a new connection."""
+        return TLSConnection(
+            self._server(),
+            self._tls.listening,
+            server_side=True,
+            handshake_timeout_seconds=_HANDSHAKE_SECONDS,
+            close_timeout_seconds=_TLS_CLOSE_SECONDS,
+        )
 
     async def watch_certificate(self) -> None:
         """Take a new serving certificate over when the files change."""

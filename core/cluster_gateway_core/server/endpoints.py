@@ -41,7 +41,8 @@ def server_options(settings: ServingSettings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", 4 * 1024 * 1024),
         # With bandwidth probing on, a stalled stream holds 4 to 6 MiB; with it off, 32 to 96 KiB.
         ("grpc.http2.bdp_probe", 0),
-        ("grpc.http2.lookahead_bytes", 256 * 1024),
+        # What a stream holds that nobody reads; whoever waits for a message is sent all of it.
+        ("grpc.http2.lookahead_bytes", 32 * 1024),
         # Clients ping every 10 s; a frozen client is noticed as soon.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
         ("grpc.keepalive_time_ms", 10_000),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 from cluster_gateway_core.errors import GatewayError, InvalidRequestError, UpstreamTimeoutError
 from cluster_gateway_core.routing.header_policy import first_value, returned_headers
 from cluster_gateway_core.routing.response_policy import check_response
+from cluster_gateway_transport import PIECES
 from clustergateway.routing.v1.routing_service_pb2 import (
     ExchangeRequest,
     ExchangeResponse,
@@ -36,8 +37,6 @@ Source: kubernetes/apimachinery, pkg/util/proxy/upgradeaware.go, tryUpgrade.
 """
 _CANCELLATION_SECONDS: Final = 0.5
 """How long the news that a call is cancelled may be behind the end of its messages."""
-_MAXIMUM_BODY_BYTES: Final = 1024 * 1024
-"""Most body bytes in one message; part of the API's contract."""
 
 
 class Relay:
@@ -108,27 +107,29 @@ class Relay:
     async def _download(self, message: ExchangeResponse) -> None:
         """Send what arrives until the response ends; the first message may carry a head already."""
         while True:
-            body, complete = self._exchange.take_body()
-            while len(body) > _MAXIMUM_BODY_BYTES:
-                message.body = body[:_MAXIMUM_BODY_BYTES]
-                body = body[_MAXIMUM_BODY_BYTES:]
-                await self._write(message)
-                message = ExchangeResponse()
-            if body:
+            body, complete = self._exchange.take_body(PIECES.size)
+            has_body = bool(body)
+            if has_body:
                 message.body = body
                 self._within_line = self._events_are_lines and not body.endswith(b"\n")
+            del body  # else a caller that reads no further would have it held twice
             if complete or self._may_end_now():
                 message.end.CopyFrom(_COMPLETE)
                 await self._write(message)
                 return
-            if body or message.HasField("head"):
+            if has_body or message.HasField("head"):
                 await self._write(message)
                 message = ExchangeResponse()
             await self._exchange.body_readable(limited=self._limited)
 
     async def _write(self, message: ExchangeResponse) -> None:
-        with self._exchange.expect_reader(limited=self._limited):
-            await self._context.write(message)
+        """Send a message, which waits while the caller is slow."""
+        PIECES.waiting += 1
+        try:
+            with self._exchange.expect_reader(limited=self._limited):
+                await self._context.write(message)
+        finally:
+            PIECES.waiting -= 1
 
     def _may_end_now(self) -> bool:
         """Whether a watch can end here without losing part of an event: informers then resume, elsewhere.

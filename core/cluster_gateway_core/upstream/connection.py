@@ -24,6 +24,7 @@ from cluster_gateway_core.errors import (
 )
 from cluster_gateway_core.upstream.response_reader import ResponseReader
 from cluster_gateway_core.upstream.tcp import tolerate_slow_peer
+from cluster_gateway_transport import PIECES
 
 if TYPE_CHECKING:
     from cluster_gateway_core.model.http import ResponseHead
@@ -87,8 +88,8 @@ class UpstreamConnection(asyncio.Protocol):
             await self._readable()
         return response.head
 
-    def take_body(self) -> tuple[bytes, bool]:
-        """Return what has arrived of the body, and whether that was the last of it; never waits.
+    def take_body(self, limit: int | None = None) -> tuple[bytes, bool]:
+        """Return what has arrived of the body, at most `limit` bytes, and whether it ends there; never waits.
 
         Raises:
             GatewayError: Everything received was taken before, and the response cannot be completed.
@@ -97,10 +98,10 @@ class UpstreamConnection(asyncio.Protocol):
         if not response.chunks:
             self._raise_failure()
             return b"", response.complete
-        body = response.take()
-        if self._reading_paused and self.is_open:
+        body = response.take(limit)
+        if self._reading_paused and response.buffered_bytes <= self._limit() and self.is_open:
             self._resume_reading()
-        return body, response.complete and response.failure is None
+        return body, response.complete and response.failure is None and not response.chunks
 
     async def body_readable(self) -> None:
         """Wait until `take_body` has something new to tell, or `wake` was called."""
@@ -206,7 +207,7 @@ class UpstreamConnection(asyncio.Protocol):
         response.feed(data)
         if response.failure is not None:
             self.abort()
-        elif response.buffered_bytes > self._buffer_bytes and not self._reading_paused:
+        elif response.buffered_bytes > self._limit() and not self._reading_paused:
             self._pause_reading()
         self._wake()
 
@@ -249,32 +250,20 @@ class UpstreamConnection(asyncio.Protocol):
 
     # Inside
 
-    def _pause_reading(self) -> None:
-        """Let the cluster wait, and keep the end of the connection behind everything in front of it.
+    def _limit(self) -> int:
+        """Bytes to hold before the socket is left alone; one read more may come."""
+        return min(self._buffer_bytes, PIECES.size // 2)
 
-        A paused TLS transport still reads some hundred KiB, and drops them when the connection ends meanwhile
-        (uvloop, SSLProtocol.eof_received). With this limit it reads once more at most, and no end after that.
-        """
+    def _pause_reading(self) -> None:
+        """Let the cluster wait: its socket is not read on, and so its end stays behind everything in front of it."""
         self._reading_paused = True
-        transport = self._transport
-        if transport is None:
-            return
-        transport.pause_reading()
-        _limit_reading(transport, 1)
+        if self._transport is not None:
+            self._transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        """Undo `_pause_reading`; the limit only after what the transport holds, which it hands on in a callback."""
         self._reading_paused = False
-        transport = self._transport
-        if transport is None:
-            return
-        transport.resume_reading()
-        asyncio.get_running_loop().call_soon(self._lift_limit)
-
-    def _lift_limit(self) -> None:
-        transport = self._transport
-        if transport is not None and not self._reading_paused and not transport.is_closing():
-            _limit_reading(transport, None)
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     def _may_end_here(self, exc: Exception | None) -> bool:
         """Whether the end of the connection is a proper end of what it carried."""
@@ -342,10 +331,3 @@ class UpstreamConnection(asyncio.Protocol):
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
-
-
-def _limit_reading(transport: asyncio.Transport, high: int | None) -> None:
-    """Set from how many bytes on a TLS transport leaves the socket alone; None for its default."""
-    limit = getattr(transport, "set_read_buffer_limits", None)
-    if limit is not None:
-        limit(high)

@@ -17,10 +17,12 @@ from cluster_gateway_core.errors import (
 )
 from cluster_gateway_core.upstream.connection import UpstreamConnection
 from cluster_gateway_core.upstream.tcp import ConnectError, connect_to_any
+from cluster_gateway_transport import TLSConnection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cluster_gateway_core.settings import UpstreamSettings
     from cluster_gateway_core.upstream.address_policy import AddressPolicy
     from cluster_gateway_core.upstream.context import UpstreamContext
     from cluster_gateway_core.upstream.resolver import AddressInfo
@@ -75,16 +77,8 @@ async def dial(destination: Destination, context: UpstreamContext) -> UpstreamCo
             raise _tls_failed(destination, "the server name is none") from error
     settings = context.settings
     sock = await _connect(destination, context)
-    loop = asyncio.get_running_loop()
     try:
-        _, connection = await loop.create_connection(
-            lambda: UpstreamConnection(destination.cluster_name, settings.buffer_bytes),
-            sock=sock,
-            ssl=destination.tls,
-            server_hostname=destination.server_name if destination.tls else None,
-            ssl_handshake_timeout=settings.tls_timeout_seconds if destination.tls else None,
-            ssl_shutdown_timeout=_CLOSE_NOTIFY_SECONDS if destination.tls else None,
-        )
+        return await _open(destination, settings, sock)
     except ssl.SSLCertVerificationError as error:
         sock.close()
         raise _tls_failed(destination, f"certificate: {error.verify_message}") from error
@@ -94,6 +88,29 @@ async def dial(destination: Destination, context: UpstreamContext) -> UpstreamCo
         raise _tls_failed(destination, _reason(error)) from error
     except BaseException:
         sock.close()
+        raise
+
+
+async def _open(destination: Destination, settings: UpstreamSettings, sock: socket.socket) -> UpstreamConnection:
+    """Make a connection of a connected socket, after the handshake where there is TLS."""
+    loop = asyncio.get_running_loop()
+    connection = UpstreamConnection(destination.cluster_name, settings.buffer_bytes)
+    if destination.tls is None:
+        await loop.create_connection(lambda: connection, sock=sock)
+        return connection
+    tls = TLSConnection(
+        connection,
+        destination.tls,
+        server_side=False,
+        server_hostname=destination.server_name,
+        handshake_timeout_seconds=settings.tls_timeout_seconds,
+        close_timeout_seconds=_CLOSE_NOTIFY_SECONDS,
+    )
+    try:
+        await loop.create_connection(lambda: tls, sock=sock)
+        await tls.shake_hands()
+    except BaseException:
+        tls.abort()
         raise
     return connection
 

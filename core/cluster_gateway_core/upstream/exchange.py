@@ -143,9 +143,9 @@ class UpstreamExchange:
         self._tunnel = True
         self._open_connection.become_tunnel()
 
-    def take_body(self) -> tuple[bytes, bool]:
+    def take_body(self, limit: int | None = None) -> tuple[bytes, bool]:
         """As `UpstreamConnection.take_body`."""
-        return self._open_connection.take_body()
+        return self._open_connection.take_body(limit)
 
     async def body_readable(self, *, limited: bool) -> None:
         """As `UpstreamConnection.body_readable`; with `limited` the cluster may not be silent for too long."""

@@ -100,12 +100,15 @@ class ResponseReader:
         else:
             self._parse(data)
 
-    def take(self) -> bytes:
-        """Return what has arrived of the body and was not taken yet."""
+    def take(self, limit: int | None = None) -> bytes:
+        """Return what has arrived of the body and was not taken yet, at most `limit` bytes of it."""
         chunks = self.chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
         self.buffered_bytes = 0
+        if limit is not None and len(body) > limit:
+            self._append(body[limit:])
+            body = body[:limit]
         return body
 
     def fail(self, error: GatewayError) -> None:

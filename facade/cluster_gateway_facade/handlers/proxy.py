@@ -16,6 +16,7 @@ from cluster_gateway_client.errors import CoreError
 from cluster_gateway_facade import status
 from cluster_gateway_facade.serving.response import CLOSES, RelayedResponse, Written, write_answer
 from cluster_gateway_facade.serving.tunnel import ClientTunnel
+from cluster_gateway_transport import PIECES
 from clustergateway.routing.v1.routing_service_pb2 import Header, RequestHead
 
 if TYPE_CHECKING:
@@ -156,9 +157,13 @@ class _Carriage:
         """
         content = self._request.content
         try:
-            while chunk := await content.readany():
-                for start in range(0, len(chunk), _LARGEST_MESSAGE_BYTES):
-                    await self._exchange.send(chunk[start : start + _LARGEST_MESSAGE_BYTES])
+            # aiohttp reads as much ahead, twice that at most.
+            while chunk := await content.read(PIECES.size):
+                PIECES.waiting += 1
+                try:
+                    await self._exchange.send(chunk)
+                finally:
+                    PIECES.waiting -= 1
             await self._exchange.finish()
         except CoreError:
             # Who waits for the response hears the same.
@@ -180,15 +185,20 @@ class _Carriage:
             received.status, received.reason, [(header.name, header.value) for header in received.headers]
         )
         whole_events = True
+        del received
         while True:
             end = message.HasField("end")
-            response.write(head, message.body, end=end)
+            body = message.body
+            del message
+            response.write(head, body, end=end)
             if end:
                 return response.finish()
             head = b""
+            if self._watch:
+                whole_events = body.endswith(b"\n") if body else whole_events
+            del body
             await response.drain()
             if self._watch:
-                whole_events = message.body.endswith(b"\n") if message.body else whole_events
                 if whole_events and self._connection.draining:
                     return response.end_early()
                 self._connection.between_events = whole_events

@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 _PAUSE_SECONDS: Final = 0.05
 _ENDS_PER_SECOND: Final = 200
+_BODY_BYTES: Final = 64 * 1024
+"""Bytes of a request's body that are held before its reader wants them: most bodies travel in one message so."""
 _CUT_SECONDS: Final = 2.0
 """How long cancelled requests may take to end."""
 
@@ -54,6 +56,7 @@ class FacadeServer(web.Server):
             # Bodies travel as they are: by default aiohttp inflates them and leaves Content-Encoding in
             # place.
             auto_decompress=False,
+            read_bufsize=_BODY_BYTES // 2,
             keepalive_timeout=settings.keepalive_seconds,
             access_log=None,
         )

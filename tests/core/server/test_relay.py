@@ -14,6 +14,8 @@ from cluster_gateway_core.routing.request_info import parse_request_info
 from cluster_gateway_core.server.drain import Work
 from cluster_gateway_core.server.relay import Relay
 from cluster_gateway_core.upstream.deadline import Deadline, Deadlines
+from cluster_gateway_transport import PIECES
+from cluster_gateway_transport.pieces import LARGEST_BYTES, SMALLEST_BYTES
 from clustergateway.routing.v1.routing_service_pb2 import ExchangeRequest, ExchangeResponse, RequestEnd
 
 
@@ -57,10 +59,14 @@ class Cluster:
             await asyncio.Event().wait()
         return ResponseHead(status=200, reason=b"OK", headers=[(b"A", b"b")])
 
-    def take_body(self) -> tuple[bytes, bool]:
+    def take_body(self, limit: int | None = None) -> tuple[bytes, bool]:
         if not self._pieces:
             raise ResponseTruncatedError("cut")
-        return self._pieces.pop(0), not self._pieces and not self._cut
+        piece = self._pieces.pop(0)
+        if limit is not None and len(piece) > limit:
+            self._pieces.insert(0, piece[limit:])
+            piece = piece[:limit]
+        return piece, not self._pieces and not self._cut
 
     def expect_body(self, *, limited: bool) -> Deadline:
         return Deadlines(shortest_seconds=1).start(0, self.finish)
@@ -94,9 +100,18 @@ async def test_no_message_holds_more_than_the_contract_allows() -> None:
     await run(stream, Cluster(body))
 
     assert b"".join(message.body for message in stream.written) == body
-    assert max(len(message.body) for message in stream.written) == 1024 * 1024
-    assert [message.HasField("head") for message in stream.written] == [True, False, False]
-    assert [message.HasField("end") for message in stream.written] == [False, False, True]
+    assert max(len(message.body) for message in stream.written) == LARGEST_BYTES
+    assert [message.HasField("head") for message in stream.written] == [True] + [False] * 11
+    assert [message.HasField("end") for message in stream.written] == [False] * 11 + [True]
+
+
+async def test_pieces_shrink_while_many_callers_read_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PIECES, "waiting", 1000)
+    stream = Stream()
+    await run(stream, Cluster(bytes(256 * 1024)))
+
+    assert {len(message.body) for message in stream.written} == {SMALLEST_BYTES}
+    assert PIECES.waiting == 1000
 
 
 async def test_body_is_sent_beside_waiting_for_the_answer() -> None:

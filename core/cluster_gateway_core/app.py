@@ -22,6 +22,9 @@ from cluster_gateway_core.hub.condition import FaultReport
 from cluster_gateway_core.hub.health_store import HealthStore
 from cluster_gateway_core.hub.token_review import TokenReviewer
 from cluster_gateway_core.hub.trust import TrustStore
+from cluster_gateway_core.identity.external import ExternalExchanger
+from cluster_gateway_core.identity.passing import IdentityPassing
+from cluster_gateway_core.identity.rules_file import IdentityRulesFile
 from cluster_gateway_core.model.condition import Condition
 from cluster_gateway_core.registry.store import ClusterRegistry
 from cluster_gateway_core.server.access_servicer import AccessServicer
@@ -99,18 +102,20 @@ async def serve_core(settings: CoreSettings, stopping: asyncio.Event, hurrying: 
     Raises:
         GatewayError: The hub's kubeconfig or service account cannot be used.
         OSError: A certificate file cannot be read.
-        RuntimeError: An address cannot be bound.
+        RuntimeError: An address cannot be bound, or the identity rules cannot be used.
     """
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(open_hub_clients(settings.hub))
         core = _Core(settings, hub)
         await stack.enter_async_context(core.reviewer)
         await stack.enter_async_context(core.tokens)
+        await stack.enter_async_context(core.exchanger)
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(core.secrets.run(), name="cluster secrets"),
                 group.create_task(core.trust.run(), name="trust anchors"),
                 group.create_task(core.reauthorization.run(), name="reauthorization"),
+                group.create_task(core.identity_rules.run(), name="identity rules"),
                 group.create_task(core.keep_house(), name="housekeeping"),
             ]
             try:
@@ -133,6 +138,8 @@ class _Core:
         self.reviewer = AccessReviewer(hub.authorization, settings.reviews, timeout_seconds=timeout)
         self.tokens = TokenReviewer(hub.authentication, settings.reviews, timeout_seconds=timeout)
         self.reauthorization = Reauthorization(settings.reviews)
+        self.identity_rules = IdentityRulesFile(settings.identity.rules_file)
+        self.exchanger = ExternalExchanger(settings.identity, settings.upstream)
         self._drain = Drain()
         self._guard = Guard(settings.limits)
         self._directory = UpstreamDirectory(self.registry, settings.upstream)
@@ -152,6 +159,7 @@ class _Core:
             self.tokens.condition(),
             self._hub.condition(),
             Condition(name="serving-certificate", ready=True, detail=self._certificate_faults.text),
+            self.identity_rules.condition(),
         ]
 
     async def serve(self, stopping: asyncio.Event, hurrying: asyncio.Event) -> None:
@@ -196,6 +204,9 @@ class _Core:
                 authorizer=self.reviewer,
                 reauthorization=self.reauthorization,
                 guard=self._guard,
+                passing=IdentityPassing(
+                    always=self._settings.identity.always, rules=self.identity_rules, exchanger=self.exchanger
+                ),
                 directory=self._directory,
                 drain=self._drain,
                 settings=serving,

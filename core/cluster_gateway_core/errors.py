@@ -203,6 +203,13 @@ class ExpiredError(GatewayError):
     default_hint = "List again, and watch from there."
 
 
+class IdentityExchangeFailedError(GatewayError):
+    """The service that an identity rule names did not say whom the cluster is to see."""
+
+    reason = "IDENTITY_EXCHANGE_FAILED"
+    default_hint = "Look at that service, and at the core's log."
+
+
 class InternalError(GatewayError):
     """A defect of the gateway."""
 

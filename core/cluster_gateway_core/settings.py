@@ -26,6 +26,8 @@ class HubSettings:
     """Whether a Secret without any CA key turns verification off, as the original does."""
     copy_health: bool = False
     """Feature gate HealthinessCheck: whether reported health is shown."""
+    read_identity_rules: bool = False
+    """Feature gate ClientIdentityPenetration: whether the annotation with a cluster's identity rules is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,22 @@ DENIED_ENDPOINT_CIDRS: Final = (
 )
 """Unspecified, link-local, multicast and broadcast addresses, and the metadata services of clouds (Alibaba, Azure,
 Oracle, AWS and Google over IPv6) that are not link-local. IPv4 addresses inside IPv6 ones are meant as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentitySettings:
+    """Telling clusters who is asking."""
+
+    always: bool = False
+    """Feature gate ClientIdentityPenetration: whether every request tells; else those with `impersonate=true` do."""
+    rules_file: str | None = None
+    """Path of the identity rules of all clusters, read again when it changes; None for none."""
+    exchanger_ca_file: str | None = None
+    """CA of the services that rules name, PEM, read for each question; None for the system's roots."""
+    exchanger_timeout_seconds: float = 5.0
+    """Limit of one question to such a service, which delays a request: half of a review's at the hub."""
+    exchanger_ttl_seconds: float = 10.0
+    """How long an answer is believed, as long as one of the hub's authorizer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,5 +197,6 @@ class CoreSettings:
     hub: HubSettings = field(default_factory=HubSettings)
     reviews: ReviewSettings = field(default_factory=ReviewSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
     serving: ServingSettings = field(default_factory=ServingSettings)

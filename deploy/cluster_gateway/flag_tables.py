@@ -19,6 +19,7 @@ _SERVING = "Serving"
 _HUB = "Hub"
 _REVIEWS = "Authentication and authorization"
 _CLUSTERS = "Clusters"
+_IDENTITY = "Identity of callers at clusters"
 _CORE = "Way to the cores"
 _GRPC = "gRPC serving"
 _PROCESS = "Process"
@@ -142,9 +143,36 @@ _HUB_FLAGS = (
         group=_CLUSTERS,
         help="Comma-separated name=bool. HealthinessCheck shows the health that was reported for each "
         "cluster (off). "
-        "ClientIdentityPenetration=true is refused. The other gates of the original and of "
-        "kube-apiserver's library "
-        "are accepted without effect.",
+        "ClientIdentityPenetration tells each cluster who is asking, by impersonation (off). "
+        "The other gates of the original and of kube-apiserver's library are accepted without effect.",
+    ),
+    Flag(
+        name="cluster-gateway-proxy-config",
+        kind=Kind.STRING,
+        group=_IDENTITY,
+        help="File of the identity rules of all clusters, YAML: whom a cluster is to see. Read again when it changes; "
+        "a broken one is refused, at start and later. Without the gate it applies to requests with impersonate=true.",
+    ),
+    Flag(
+        name="identity-exchanger-ca-file",
+        kind=Kind.STRING,
+        group=_IDENTITY,
+        help="CA of the services that rules of type ExternalIdentityExchanger name, PEM; the system's roots if not "
+        "given.",
+    ),
+    Flag(
+        name="identity-exchanger-timeout",
+        kind=Kind.DURATION,
+        group=_IDENTITY,
+        default="5s",
+        help="How long such a service may take to say whom a cluster is to see.",
+    ),
+    Flag(
+        name="identity-exchanger-cache-ttl",
+        kind=Kind.DURATION,
+        group=_IDENTITY,
+        default="10s",
+        help="How long its answer is believed.",
     ),
     Flag(
         name="allow-insecure-endpoints",
@@ -189,11 +217,6 @@ REFUSED_FLAGS = (
         Kind.BOOL,
         "authorize-proxy-subpath",
         "the hub is asked about clustergateways/proxy, not about the request inside.",
-    ),
-    *_refused(
-        Kind.STRING,
-        "cluster-gateway-proxy-config",
-        "callers' identities are not exchanged for others by this version.",
     ),
     *_refused(Kind.BOOL, "standalone-debug-mode", "serving without authorization is not offered."),
     *_refused(

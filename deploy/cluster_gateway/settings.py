@@ -10,7 +10,7 @@ from cluster_gateway.feature_gates import CLIENT_IDENTITY_PENETRATION, FeatureGa
 from cluster_gateway.flag_tables import INERT_FLAGS, REFUSED_FLAGS
 from cluster_gateway.flags import is_requested
 from cluster_gateway.limit_settings import bound_serving, build_limits, build_upstream, count
-from cluster_gateway_core.settings import CoreSettings, HubSettings, ReviewSettings
+from cluster_gateway_core.settings import CoreSettings, HubSettings, IdentitySettings, ReviewSettings
 from cluster_gateway_core.settings import ServingSettings as CoreServingSettings
 from cluster_gateway_facade.settings import AuthorizationSettings, FacadeSettings
 from cluster_gateway_facade.settings import CoreSettings as CoreConnectionSettings
@@ -63,19 +63,18 @@ def build_gateway_settings(flags: ParsedFlags) -> GatewaySettings:
 def build_core_settings(flags: ParsedFlags, serving: CoreServingSettings) -> tuple[CoreSettings, tuple[str, ...]]:
     """Turn the flags about the hub and the clusters into a core's settings and the warnings to log."""
     gates = parse_feature_gates(flags.uses("feature-gates"))
-    _check_gates(gates)
     secret_namespace = flags.text("secret-namespace")
     if not secret_namespace:
         raise ConfigurationError("must specify --secret-namespace")
-    insecure = flags.boolean("allow-insecure-endpoints")
     hub = HubSettings(
         kubeconfig=flags.path("kubeconfig"),
         authentication_kubeconfig=flags.path("authentication-kubeconfig"),
         authorization_kubeconfig=flags.path("authorization-kubeconfig"),
         secret_namespace=secret_namespace,
         user_agent=flags.text("user-agent") or HubSettings().user_agent,
-        allow_insecure_endpoints=insecure,
+        allow_insecure_endpoints=flags.boolean("allow-insecure-endpoints"),
         copy_health=gates.healthiness_check,
+        read_identity_rules=gates.client_identity_penetration,
     )
     reviews = ReviewSettings(
         allowed_ttl_seconds=_span(flags, "authorization-webhook-cache-authorized-ttl"),
@@ -89,10 +88,11 @@ def build_core_settings(flags: ParsedFlags, serving: CoreServingSettings) -> tup
         hub=hub,
         reviews=reviews,
         limits=build_limits(flags),
+        identity=_identity(flags, gates),
         upstream=build_upstream(flags),
         serving=bound_serving(flags, serving),
     )
-    return settings, _core_warnings(gates, insecure=insecure)
+    return settings, _core_warnings(gates, settings)
 
 
 def build_core_serving(flags: ParsedFlags) -> CoreServingSettings:
@@ -195,20 +195,30 @@ def _check_refused(flags: ParsedFlags) -> None:
             raise ConfigurationError(f"--{flag.name} is not supported: {flag.help}")
 
 
-def _check_gates(gates: FeatureGates) -> None:
-    if gates.client_identity_penetration:
-        raise ConfigurationError(
-            f"feature gate {CLIENT_IDENTITY_PENETRATION}=true is not supported: clusters see the stored "
-            "credential, not the caller's identity"
-        )
+def _identity(flags: ParsedFlags, gates: FeatureGates) -> IdentitySettings:
+    timeout = _span(flags, "identity-exchanger-timeout")
+    if not timeout:
+        raise ConfigurationError("--identity-exchanger-timeout must be longer than nothing")
+    return IdentitySettings(
+        always=gates.client_identity_penetration,
+        rules_file=flags.path("cluster-gateway-proxy-config"),
+        exchanger_ca_file=flags.path("identity-exchanger-ca-file"),
+        exchanger_timeout_seconds=timeout,
+        exchanger_ttl_seconds=_span(flags, "identity-exchanger-cache-ttl"),
+    )
 
 
-def _core_warnings(gates: FeatureGates, *, insecure: bool) -> tuple[str, ...]:
+def _core_warnings(gates: FeatureGates, settings: CoreSettings) -> tuple[str, ...]:
     warnings: list[str] = []
     if gates.without_effect:
         warnings.append(f"feature gates without effect in this version: {', '.join(gates.without_effect)}")
-    if insecure:
+    if settings.hub.allow_insecure_endpoints:
         warnings.append("--allow-insecure-endpoints: clusters whose Secret names no CA are not verified")
+    if settings.identity.rules_file and not settings.identity.always:
+        warnings.append(
+            f"--cluster-gateway-proxy-config without feature gate {CLIENT_IDENTITY_PENETRATION}: its rules apply to "
+            "requests with impersonate=true alone"
+        )
     return tuple(warnings)
 
 

@@ -44,6 +44,7 @@ _CORE_CONDITIONS: Final = (
     "token-reviews",
     "hub-credentials",
     "serving-certificate",
+    "identity-rules",
 )
 
 

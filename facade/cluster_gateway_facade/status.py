@@ -55,6 +55,7 @@ STATUS_BY_REASON: Final[dict[str, tuple[HTTPStatus, str]]] = {
     "CORE_UNAVAILABLE": _UNAVAILABLE,
     "CONFLICT": (HTTPStatus.CONFLICT, "Conflict"),
     "EXPIRED": (HTTPStatus.GONE, "Expired"),
+    "IDENTITY_EXCHANGE_FAILED": _UNAVAILABLE,
     "INTERNAL": _INTERNAL,
 }
 """HTTP code and StatusReason of each `ErrorReason`, and of CORE_UNAVAILABLE, which only a client sees."""

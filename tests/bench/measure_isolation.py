@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.support.routing_core import Authorizer, Callers
+from tests.support.routing_core import Authorizer, Callers, Passing
 from tests.support.upstreams import make_cluster
 
 from cluster_gateway_client import CoreClient, CoreEndpoint, CoreError
@@ -142,6 +142,7 @@ async def run_core(path: str, endpoints: dict[str, str]) -> None:
         callers=callers,
         authorizer=Authorizer(),
         guard=Guard(LimitSettings()),
+        passing=Passing().make(),
         directory=UpstreamDirectory(registry, UpstreamSettings()),
         drain=Drain(),
     )

@@ -130,9 +130,26 @@ def test_lower_tls_versions_than_served_ask_for_nothing() -> None:
 
 
 @pytest.mark.parametrize("gates", ["ClientIdentityPenetration=true", "AllAlpha=true"])
-def test_passing_identities_on_is_refused(gates: str) -> None:
-    with pytest.raises(ConfigurationError, match="ClientIdentityPenetration=true is not supported"):
-        _build(f"--feature-gates={gates}")
+def test_the_gate_passes_identities_and_reads_the_clusters_rules(gates: str) -> None:
+    settings = _build(f"--feature-gates={gates}", "--cluster-gateway-proxy-config=rules.yaml")
+    assert (settings.core.identity.always, settings.core.hub.read_identity_rules) == (True, True)
+    assert settings.core.identity.rules_file == "rules.yaml"
+    assert settings.warnings == ()
+
+
+def test_rules_without_the_gate_are_taken_with_a_warning() -> None:
+    settings = _build("--cluster-gateway-proxy-config=rules.yaml")
+    assert (settings.core.identity.always, settings.core.identity.rules_file) == (False, "rules.yaml")
+    (warning,) = settings.warnings
+    assert warning.startswith("--cluster-gateway-proxy-config without feature gate ClientIdentityPenetration")
+
+
+def test_flags_of_the_services_that_rules_name_reach_their_settings() -> None:
+    identity = _build(
+        "--identity-exchanger-ca-file=ca", "--identity-exchanger-timeout=1s", "--identity-exchanger-cache-ttl=0s"
+    ).core.identity
+    assert identity.exchanger_ca_file == "ca"
+    assert (identity.exchanger_timeout_seconds, identity.exchanger_ttl_seconds) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +164,7 @@ def test_passing_identities_on_is_refused(gates: str) -> None:
         (["--tls-private-key-file=k"], "must be given together"),
         (["--secure-port=65536"], "between 0 and 65535"),
         (["--shutdown-delay-duration=-1s"], "must not be negative"),
+        (["--identity-exchanger-timeout=0s"], "must be longer than nothing"),
     ],
 )
 def test_contradictions_are_named(arguments: list[str], message: str) -> None:

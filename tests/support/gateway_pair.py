@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.support.fake_core import FakeCore
+from tests.support.routing_core import Passing
 from tests.support.running_facade import RunningFacade, running_facade
 from tests.support.upstreams import make_settings
 
@@ -111,6 +112,7 @@ def make_servicer(
         authorizer=hub,
         reauthorization=Reauthorization(ReviewSettings()),
         guard=Guard(limits or LimitSettings()),
+        passing=Passing().make(),
         directory=directory,
         drain=drain,
     )

@@ -12,6 +12,7 @@ from tests.support.upstreams import make_cluster, make_settings
 
 from cluster_gateway_client import CoreClient, CoreEndpoint
 from cluster_gateway_core.errors import AccessDeniedError, ClusterNotFoundError, UnauthenticatedError
+from cluster_gateway_core.identity.passing import IdentityPassing
 from cluster_gateway_core.model.attributes import ResourceAttributes
 from cluster_gateway_core.model.user import UserInfo
 from cluster_gateway_core.server.drain import Drain
@@ -28,19 +29,21 @@ if TYPE_CHECKING:
     from cluster_gateway_core.errors import GatewayError
     from cluster_gateway_core.model.attributes import Attributes
     from cluster_gateway_core.model.cluster import Cluster
+    from cluster_gateway_core.model.identity import IdentityRule
 
 
 class Callers:
-    """Every caller is "jane", unless nobody is."""
+    """Every caller is `user`, unless nobody is."""
 
     def __init__(self) -> None:
         self.known = True
         self.facade = True
+        self.user = UserInfo(username="jane")
 
     async def resolve(self, context: object, asserted: object) -> UserInfo:
         if not self.known:
             raise UnauthenticatedError("nobody knows you")
-        return UserInfo(username="jane")
+        return self.user
 
     def is_facade(self, context: object) -> bool:
         return self.facade
@@ -77,6 +80,21 @@ class Clusters:
         return self.cluster
 
 
+class Passing:
+    """Rules of all clusters and the services that they name."""
+
+    def __init__(self) -> None:
+        self.rules: tuple[IdentityRule, ...] = ()
+        self.users: dict[str, UserInfo] = {}
+
+    async def exchange(self, url: str, user: UserInfo, *, rule_name: str, cluster_name: str) -> UserInfo:
+        return self.users[url]
+
+    def make(self, *, always: bool = False) -> IdentityPassing:
+        """Make what tells clusters who is asking, with every request or with those that ask for it."""
+        return IdentityPassing(always=always, rules=self, exchanger=self)
+
+
 class RoutingCore:
     """The parts of a core that tests look at."""
 
@@ -95,15 +113,21 @@ class RoutingCore:
         self.guard = Guard(LimitSettings())
         self.drain = Drain()
         self.reauthorization = Reauthorization(reviews or ReviewSettings())
+        self.passing = Passing()
         self.servicer = RoutingServicer(
             callers=self.callers,
             authorizer=self.authorizer,
             reauthorization=self.reauthorization,
             guard=self.guard,
+            passing=self.passing.make(),
             directory=self.directory,
             drain=self.drain,
             settings=serving,
         )
+
+    def pass_identities(self, *, always: bool = True) -> None:
+        """Tell the cluster who is asking from now on."""
+        self.servicer._passing = self.passing.make(always=always)
 
 
 @asynccontextmanager

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from cluster_gateway_core.model.identity import IdentityRule
+
 
 class EndpointType(StrEnum):
     """Values of the label `cluster.core.oam.dev/cluster-endpoint-type`."""
@@ -86,6 +88,7 @@ class Cluster:
         endpoint: None when `fault` says why.
         credential: None when `fault` says why.
         health: Last reported health.
+        identity_rules: The cluster's own rules, before those of all clusters; empty when `fault` says why.
         fault: Why the registration cannot be used; empty when it can.
     """
 
@@ -98,4 +101,5 @@ class Cluster:
     endpoint: Endpoint | None = None
     credential: Credential | None = None
     health: Health = Health()
+    identity_rules: tuple[IdentityRule, ...] = ()
     fault: str = ""

@@ -24,10 +24,17 @@ from cluster_gateway_core.model.cluster import (
     EndpointType,
     Health,
 )
+from cluster_gateway_core.routing.identity_rules import (
+    MAXIMUM_ANNOTATION_BYTES,
+    PROXY_CONFIGURATION_ANNOTATION,
+    InvalidIdentityRulesError,
+    parse_identity_rules,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cluster_gateway_core.model.identity import IdentityRule
     from cluster_gateway_core.settings import HubSettings
 
 CREDENTIAL_TYPE_LABEL: Final = "cluster.core.oam.dev/cluster-credential-type"
@@ -64,15 +71,18 @@ def decode_secret(secret: _Object, settings: HubSettings) -> Cluster:
     annotations = _strings(metadata.get("annotations"))
     data = _mapping(secret.get("data"))
     endpoint, credential, health, fault = None, None, Health(), ""
+    name = _text(metadata.get("name"))
+    identity_rules: tuple[IdentityRule, ...] = ()
     try:
         endpoint = _decode_endpoint(labels, annotations, data, settings)
         credential = _decode_credential(labels, data)
         health = _decode_health(annotations) if settings.copy_health else Health()
         _check_served(labels, endpoint)
+        identity_rules = _decode_identity_rules(annotations, name) if settings.read_identity_rules else ()
     except _FaultError as error:
         fault = str(error)
     return Cluster(
-        name=_text(metadata.get("name")),
+        name=name,
         uid=_text(metadata.get("uid")),
         resource_version=_text(metadata.get("resourceVersion")),
         creation_timestamp=_decode_time(_text(metadata.get("creationTimestamp"))),
@@ -81,6 +91,7 @@ def decode_secret(secret: _Object, settings: HubSettings) -> Cluster:
         endpoint=endpoint,
         credential=credential,
         health=health,
+        identity_rules=identity_rules,
         fault=fault,
     )
 
@@ -214,6 +225,17 @@ def _decode_health(annotations: Mapping[str, str]) -> Health:
     if raw not in _TRUE and raw not in _FALSE:
         raise _FaultError(f"unrecogized healthiness status: {raw}")
     return Health(healthy=raw in _TRUE, reason=reason)
+
+
+def _decode_identity_rules(annotations: Mapping[str, str], cluster_name: str) -> tuple[IdentityRule, ...]:
+    """Read the cluster's own rules; the original passes by what it cannot read, and with it whom the rules bind."""
+    text = annotations.get(PROXY_CONFIGURATION_ANNOTATION)
+    if text is None:
+        return ()
+    try:
+        return parse_identity_rules(text, maximum_bytes=MAXIMUM_ANNOTATION_BYTES, cluster_name=cluster_name)
+    except InvalidIdentityRulesError as error:
+        raise _FaultError(f"annotation {PROXY_CONFIGURATION_ANNOTATION}: {error}") from error
 
 
 def _decode_time(text: str) -> datetime | None:

@@ -37,6 +37,7 @@ from clustergateway.routing.v1.routing_service_pb2 import ExchangeRequest, Excha
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cluster_gateway_core.identity.passing import IdentityPassing
     from cluster_gateway_core.model.attributes import Attributes
     from cluster_gateway_core.model.user import UserInfo
     from cluster_gateway_core.server.drain import Drain, Work
@@ -84,6 +85,7 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         authorizer: Authorizer,
         reauthorization: Reauthorization,
         guard: Guard,
+        passing: IdentityPassing,
         directory: UpstreamDirectory,
         drain: Drain,
         settings: ServingSettings | None = None,
@@ -93,6 +95,7 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         self._reauthorization = reauthorization
         self._impersonator = Impersonator(authorizer)
         self._guard = guard
+        self._passing = passing
         self._directory = directory
         self._drain = drain
         settings = settings or ServingSettings()
@@ -176,7 +179,10 @@ class RoutingServicer(routing_service_pb2_grpc.RoutingServiceServicer):
         info = parse_request_info(request.method, request.target.decode("utf-8", "replace"))
         long_running = info.is_long_running or bool(request.upgrade)
         with self._guard.admit(cluster_name, user.username, long_running=long_running):
-            async with UpstreamExchange(upstream, request, headers) as exchange:
+            identity = b""
+            if self._passing.is_wanted(request.target):
+                identity = await self._passing.headers_for(user, upstream.cluster, headers)
+            async with UpstreamExchange(upstream, request, headers, identity) as exchange:
                 if message.expect_continue:
                     with exchange.expect_reader(limited=not long_running):
                         await context.write(ExchangeResponse(proceed=True))

@@ -18,6 +18,7 @@ from cluster_gateway_core.errors import (
     ExpiredError,
     GatewayError,
     HubUnavailableError,
+    IdentityExchangeFailedError,
     InternalError,
     InvalidRequestError,
     InvalidResponseError,
@@ -58,6 +59,7 @@ _CODES: Final[dict[type[GatewayError], grpc.StatusCode]] = {
     HubUnavailableError: grpc.StatusCode.UNAVAILABLE,
     ConflictError: grpc.StatusCode.ABORTED,
     ExpiredError: grpc.StatusCode.OUT_OF_RANGE,
+    IdentityExchangeFailedError: grpc.StatusCode.UNAVAILABLE,
     InternalError: grpc.StatusCode.INTERNAL,
 }
 

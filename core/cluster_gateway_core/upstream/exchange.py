@@ -31,16 +31,17 @@ Source: net/http, Request.isReplayable.
 class UpstreamExchange:
     """One exchange, used as an async context manager: leaving it returns or cuts the connection.
 
-    The caller's headers are those that may travel; identity and framing are added here.
+    The caller's headers are those that may travel; credential and framing are added here. `identity` is the lines that
+    say whom the cluster is to see; without them that is the gateway itself.
     """
 
-    def __init__(self, upstream: Upstream, request: RequestHead, headers: Headers) -> None:
+    def __init__(self, upstream: Upstream, request: RequestHead, headers: Headers, identity: bytes = b"") -> None:
         self._upstream = upstream
         self._request = request
         self._framing: Framing = choose_framing(request)
         self._remaining = self._framing.content_length or 0
         self._head = render_request_head(
-            request, headers, self._framing, base_path=upstream.base_path, own_headers=upstream.own_headers
+            request, headers, self._framing, base_path=upstream.base_path, own_headers=upstream.own_headers + identity
         )
         self._connection: UpstreamConnection | None = None
         self._failure: GatewayError | None = None

@@ -8,6 +8,7 @@ from tests.support.hub_certificates import make_identity
 from tests.support.hub_secrets import ENDPOINT_LABEL, make_secret
 
 from cluster_gateway_core.model.cluster import EndpointType, Health
+from cluster_gateway_core.model.identity import Privileged
 from cluster_gateway_core.registry.secret_decoder import decode_secret
 from cluster_gateway_core.settings import HubSettings
 
@@ -229,3 +230,35 @@ def test_a_health_that_is_no_boolean_is_a_fault_when_it_is_read() -> None:
 )
 def test_never_raises(broken: dict[str, Any]) -> None:
     assert decode_secret(broken, SETTINGS).fault
+
+
+_RULES = "spec: {clientIdentityExchanger: {rules: [{type: PrivilegedIdentityExchanger, source: {user: root}}]}}"
+_RULES_ANNOTATION = "cluster.core.oam.dev/cluster-gateway-proxy-configuration"
+
+
+def test_a_cluster_s_own_identity_rules_are_read_where_identities_are_passed() -> None:
+    secret = make_secret(annotations={_RULES_ANNOTATION: _RULES})
+    (rule,) = decode_secret(secret, HubSettings(read_identity_rules=True)).identity_rules
+    assert (rule.source.user, rule.exchange) == ("root", Privileged())
+    assert decode_secret(secret, HubSettings()).identity_rules == ()
+
+
+@pytest.mark.parametrize(
+    ("rules", "fault"),
+    [
+        ("", "not a mapping"),
+        ("[", "not YAML"),
+        (_RULES.replace("user: root", ""), "says nothing"),
+        (_RULES.replace("user: root", "userPattern: '('"), "no regular expression"),
+        (_RULES.replace("user: root", "cluster: other"), "another cluster"),
+        (_RULES + " " * 40_000, "longer"),
+    ],
+)
+def test_identity_rules_that_cannot_be_used_are_a_fault_of_the_cluster(rules: str, fault: str) -> None:
+    """The original passes by what it cannot read, and gives its callers to the rules behind it."""
+    secret = make_secret(annotations={_RULES_ANNOTATION: rules})
+    cluster = decode_secret(secret, HubSettings(read_identity_rules=True))
+    assert cluster.fault.startswith(f"annotation {_RULES_ANNOTATION}: ")
+    assert fault in cluster.fault
+    assert cluster.identity_rules == ()
+    assert decode_secret(secret, HubSettings()).fault == ""

@@ -62,6 +62,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The resource version that a watch wants to resume from is no longer kept."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 18
     """A defect of the gateway; its log has the details."""
+    ERROR_REASON_IDENTITY_EXCHANGE_FAILED: _ErrorReason.ValueType  # 19
+    """The service that an identity rule names did not say whom the cluster is to see; nothing was forwarded."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason names one way in which the gateway itself fails a request. An HTTP error that a
@@ -106,6 +108,8 @@ ERROR_REASON_EXPIRED: ErrorReason.ValueType  # 17
 """The resource version that a watch wants to resume from is no longer kept."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 18
 """A defect of the gateway; its log has the details."""
+ERROR_REASON_IDENTITY_EXCHANGE_FAILED: ErrorReason.ValueType  # 19
+"""The service that an identity rule names did not say whom the cluster is to see; nothing was forwarded."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 class _Hop:

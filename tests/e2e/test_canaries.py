@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 _ROOT = UserInfo(username="root", groups=["system:masters"])
 _SECONDS = 20.0
 _SHOULD_NEVER_BE_LOGGED = re.compile(
-    r"(?i)bearer\s+(?!REDACTED|token\b)[\w.~+/-]{6,}|PRIVATE KEY|eyJ[\w-]{8,}\.[\w-]+|base64url\.bearer\.authorization"
+    r"(?i:bearer)\s+(?!REDACTED|token\b)[\w.~+/-]{6,}|-----BEGIN [A-Z ]*PRIVATE KEY"
+    r"|eyJ[\w-]{8,}\.[\w-]+|(?i:base64url\.bearer\.authorization)"
 )
 
 

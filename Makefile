@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run setup test fuzz bench-isolation bench-memory verify lint types imports proto format update-constraints clean
+.PHONY: run setup test fuzz bench bench-isolation bench-memory verify lint types imports proto format update-constraints clean
 
 run: setup
 	@$(BIN)/python -m cluster_gateway.demo $(ARGS)
@@ -26,6 +26,11 @@ test: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-fuzz
 	@$(BIN)/python -m tests.fuzz.run --runs $(RUNS) --seed $(SEED) $(ARGS)
+
+# The gateway beside the other ways to a cluster, on real control planes; figures also go to .run/bench.json.
+bench: $(VENV)/.installed-dev
+	@$(BIN)/python -m cluster_gateway.control_planes --build-only
+	@PYTHONPATH=. $(BIN)/python -m tests.bench.measure $(ARGS)
 
 # What a healthy cluster's callers notice of a sick neighbour; about two minutes.
 bench-isolation: $(VENV)/.installed-dev

@@ -141,9 +141,9 @@ class InFlightLimit:
 class LimitSettings:
     """Requests in progress. The hub limits none of them: to it they are all long-running."""
 
-    short: InFlightLimit = InFlightLimit(total=2000, per_cluster=400, per_user=1000)
+    short: InFlightLimit = InFlightLimit(total=2000, per_cluster=800, per_user=1000)
     """Requests that kube-apiserver bounds in time: a cluster's share is what kube-apiserver reads at once by default
-    (400), five of them may hang at once, and each takes some 100 KB."""
+    (400, and as many waiting), two of them may hang at once, and each takes some 100 KB."""
     long_running: InFlightLimit = InFlightLimit(total=10_000, per_cluster=2500, per_user=5000)
     """Watches, logs, exec, attach, port-forward and proxy: each takes some 130 KB and two descriptors, so 1.3 GB."""
 

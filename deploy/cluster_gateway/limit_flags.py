@@ -14,7 +14,7 @@ def _limit(name: str, kind: Kind, default: str, help_text: str) -> Flag:
 
 LIMIT_FLAGS = (
     _limit("max-requests", Kind.INT, "2000", "Most short requests in progress at once."),
-    _limit("max-requests-per-cluster", Kind.INT, "400", "Most of them to one cluster; one user gets at most half."),
+    _limit("max-requests-per-cluster", Kind.INT, "800", "Most of them to one cluster; one user gets at most half."),
     _limit("max-requests-per-user", Kind.INT, "1000", "Most of them of one user."),
     _limit(
         "max-long-running-requests",

@@ -195,7 +195,9 @@ async def test_targets_arrive_decoded_and_encoded_again_with_sorted_queries(
     before = len(recorder.recorded)
     async with raw_client(stage.hub.port, stage.hub.ssl_context()) as client:
         assert (await client.get(recorder.root + sent)).status == 200
-    targets = [recorded.target for recorded in recorder.recorded[before:] if recorded.path != recorder.root]
+    # The hub asks for discovery documents of its own accord at any time.
+    own = f"{recorder.root}/"
+    targets = [recorded.target for recorded in recorder.recorded[before:] if recorded.path.startswith(own)]
     assert targets == [recorder.root + came]
 
 
@@ -205,7 +207,9 @@ async def test_the_hub_hands_on_dot_segments_and_empty_ones(stage: Stage, record
     before = len(recorder.recorded)
     async with raw_client(stage.hub.port, stage.hub.ssl_context()) as client:
         assert (await client.get(recorder.root + path)).status == 200
-    targets = [recorded.target for recorded in recorder.recorded[before:] if recorded.path != recorder.root]
+    # The hub asks for discovery documents of its own accord at any time.
+    own = f"{recorder.root}/"
+    targets = [recorded.target for recorded in recorder.recorded[before:] if recorded.path.startswith(own)]
     assert targets == [recorder.root + path.replace("%2e", ".")]
 
 

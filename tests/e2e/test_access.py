@@ -126,9 +126,11 @@ async def test_a_user_without_rights_sees_no_clusters(stage: Stage, gateway: Gat
 
 async def test_a_hub_user_is_unknown_to_the_cluster(stage: Stage, reader: KeyPair) -> None:
     """The caller's identity stays on the hub: the cluster sees the gateway's."""
+    log = stage.managed["managed1"].audit_log
+    before = len(log.read_text().splitlines())
     answer = await stage.ask_hub(proxy_path("managed1", _PODS), user=reader)
     assert answer.status == 200
-    events = [json.loads(line) for line in stage.managed["managed1"].audit_log.read_text().splitlines()]
+    events = [json.loads(line) for line in log.read_text().splitlines()[before:]]
     users = {event["user"]["username"] for event in events}
     assert "cluster-gateway" in users
     assert not users & {"reader", "tenant"}

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import random
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +24,6 @@ from cluster_gateway_facade.serving import tunnel as tunnel_module
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from tests.support.raw_client import RawClient
     from tests.support.tunnel_cluster import Talk
@@ -128,6 +128,12 @@ async def test_four_tunnels_of_random_data_are_intact(tmp_path: Path) -> None:
             group.create_task(converse(pair, seed), name=f"tunnel {seed}")
 
 
+def _most_in_kernel_bytes() -> int:
+    """What the sockets of both TCP connections on the way may hold; systems differ in it by tens of MiB."""
+    limits = [Path(f"/proc/sys/net/ipv4/tcp_{kind}").read_text().split()[2] for kind in ("rmem", "wmem")]
+    return 2 * sum(int(limit) for limit in limits)
+
+
 async def test_a_slow_client_holds_its_cluster_back_and_nobody_else(tmp_path: Path) -> None:
     """UP-30, RC-3, RC-16: 10 KiB/s on one tunnel; the bound is that of load case L7."""
     chance = random.Random(30)  # noqa: S311 - filler
@@ -163,7 +169,7 @@ async def test_a_slow_client_holds_its_cluster_back_and_nobody_else(tmp_path: Pa
                 assert max(held) <= UpstreamSettings().buffer_bytes + _ONE_READ_BYTES
                 assert stalled.transport is not None
                 assert stalled.transport.get_write_buffer_size() <= 1024 * 1024  # type: ignore[attr-defined]
-        assert sent - got < 24 * 1024 * 1024  # with the buffers of three kernels' sockets
+        assert sent - got < _most_in_kernel_bytes() + 4 * 1024 * 1024
 
 
 async def test_a_slow_cluster_holds_its_client_back_and_nobody_else(tmp_path: Path) -> None:

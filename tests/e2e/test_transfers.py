@@ -80,6 +80,10 @@ async def test_a_ten_megabyte_list_arrives_equal_each_time(stage: Stage, cluster
             }
             created = await stage.ask_hub(proxy_path("managed1", path), method="POST", body=document)
             assert created.status == 201
+        now = await stage.managed["managed1"].kubectl("get", "--raw", f"{path}?limit=1")
+        version = json.loads(now.stdout)["metadata"]["resourceVersion"]
+        # One moment for all: a list tells the cluster's latest version, which moves with anybody's write.
+        path += f"?resourceVersion={version}&resourceVersionMatch=Exact"
         direct = await stage.managed["managed1"].kubectl("get", "--raw", path)
         expected = hashlib.sha256(direct.stdout.encode()).digest()
         assert len(direct.stdout) > 10_000_000

@@ -73,7 +73,9 @@ async def test_scale_changes_the_replicas(way: Way, cleared: Kubectl) -> None:
     await cleared.ok("create", "deployment", "written", "--image=none.invalid/none", "--replicas=0")
     scale = "/apis/apps/v1/namespaces/default/deployments/written/scale"
     found = await read(way, scale)
-    await write(way, "PUT", scale, {**found, "spec": {"replicas": 1}})
+    # Without a version: the Deployment's controller writes its status meanwhile.
+    named = {key: found["metadata"][key] for key in ("name", "namespace")}
+    await write(way, "PUT", scale, {**found, "metadata": named, "spec": {"replicas": 1}})
     await write(way, "PATCH", scale, {"spec": {"replicas": 2}}, "merge-patch+json")
     assert (await cleared.get("deployment", "written"))["spec"]["replicas"] == 2
 

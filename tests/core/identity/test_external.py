@@ -145,7 +145,7 @@ async def test_a_no_is_a_denial_and_is_believed_too(
         (Receive(), Send(b"HTTP/1.1 302 Found\r\nLocation: https://canary.example/\r\nContent-Length: 0\r\n\r\n")),
         (Receive(), Send(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")),
         respond(b"canary"),
-        respond(b" " * 300_000 + b"{}"),
+        respond(b" " * 300_000 + review({"allowed": True, "user": {"username": "bob"}})),
         (Receive(), Send(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"), Close()),
         (Receive(), Close()),
         (Send(b"canary\r\n\r\n"),),

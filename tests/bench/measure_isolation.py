@@ -38,9 +38,10 @@ from cluster_gateway_core.registry.store import ClusterRegistry
 from cluster_gateway_core.server.drain import Drain
 from cluster_gateway_core.server.endpoints import server_options
 from cluster_gateway_core.server.open_servicers import HealthServicer
+from cluster_gateway_core.server.reauthorization import Reauthorization
 from cluster_gateway_core.server.routing_servicer import RoutingServicer
 from cluster_gateway_core.server.stream_limit import StreamLimit
-from cluster_gateway_core.settings import LimitSettings, ServingSettings, UpstreamSettings
+from cluster_gateway_core.settings import LimitSettings, ReviewSettings, ServingSettings, UpstreamSettings
 from cluster_gateway_core.upstream.directory import UpstreamDirectory
 from cluster_gateway_core.upstream.guard import Guard
 from clustergateway.routing.v1 import routing_service_pb2_grpc
@@ -141,6 +142,7 @@ async def run_core(path: str, endpoints: dict[str, str]) -> None:
     servicer = RoutingServicer(
         callers=callers,
         authorizer=Authorizer(),
+        reauthorization=Reauthorization(ReviewSettings()),
         guard=Guard(LimitSettings()),
         passing=Passing().make(),
         directory=UpstreamDirectory(registry, UpstreamSettings()),
@@ -201,7 +203,8 @@ async def child(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     try:
         yield process
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
 
 

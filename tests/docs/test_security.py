@@ -61,6 +61,10 @@ def test_every_threat_names_a_module_and_a_test_that_exist(threat: str, defence:
     assert [name for name in named if not find_test(name)] == []
 
 
+def test_the_table_is_there() -> None:
+    assert len(THREATS) > 30
+
+
 def test_what_does_not_exist_is_found_out() -> None:
     row = "| a | `routing/target` does | `tests/docs/test_security.py` |"
     assert read_threats(f"| threat | defence | test |\n|---|---|---|\n{row}\n\nend") == [

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 import httptools
+import yaml
 from aiohttp import web
 from google.protobuf.message import DecodeError
 from tests.fuzz.simple_readings import accepts_target, decodings, is_token, read_request
 from tests.fuzz.source import Source
 
 from cluster_gateway_core.errors import AccessDeniedError, GatewayError, InvalidRequestError
+from cluster_gateway_core.model.identity import StaticMapping
+from cluster_gateway_core.model.user import UserInfo
 from cluster_gateway_core.registry.label_selector import Operator, Requirement, parse_label_selector
 from cluster_gateway_core.routing.header_policy import forwarded_headers, returned_headers
+from cluster_gateway_core.routing.identity_exchange import render_impersonation
+from cluster_gateway_core.routing.identity_rules import InvalidIdentityRulesError, parse_identity_rules
 from cluster_gateway_core.routing.request_info import parse_request_info
 from cluster_gateway_core.routing.target import check_target
 from cluster_gateway_core.server.routing_servicer import _read_head
@@ -306,11 +312,58 @@ def field_selector(data: bytes) -> None:
     assert len(selector.requirements) == sum(1 for term in text.split(",") if term)
 
 
+def identity_rules(data: bytes) -> None:
+    """All rules of a text are read or none is, each with the user and the reach that a plain reading finds in it."""
+    source = Source(data)
+    cluster_name = source.pick((None, "managed1"))
+    text = _write_rules(source) if source.byte() % 4 else source.join(_RULE_WORDS).decode("utf-8", "replace")
+    try:
+        rules = parse_identity_rules(text, maximum_bytes=4096, cluster_name=cluster_name)
+    except InvalidIdentityRulesError:
+        return
+    assert len(text.encode()) <= 4096
+    written = yaml.safe_load(text)["spec"]["clientIdentityExchanger"]["rules"]
+    assert len(rules) == len(written)
+    for rule, meant in zip(rules, written, strict=True):
+        assert type(rule.exchange).__name__ + "IdentityExchanger" == meant["type"]
+        assert any(value is not None for value in meant["source"].values())
+        if isinstance(rule.exchange, StaticMapping):
+            assert rule.exchange.user == meant["target"]["user"] != ""
+    for rule in rules if cluster_name is not None else ():
+        # One that could never apply where it is written would leave its callers to the rules behind it.
+        pattern = rule.source.cluster_pattern
+        assert rule.source.cluster in (None, cluster_name)
+        assert pattern is None or re.fullmatch(pattern.text, cluster_name)
+
+
+def impersonation_headers(data: bytes) -> None:
+    """An identity that is told to a cluster is read back as it was, or it is refused."""
+    source = Source(data)
+    username = _make_text(source)
+    uid = _make_text(source)
+    groups = tuple(_make_text(source) for _ in range(source.byte() % 4))
+    extra = tuple((_make_text(source), (_make_text(source),)) for _ in range(source.byte() % 3))
+    try:
+        told = render_impersonation(UserInfo(username=username, uid=uid, groups=groups, extra=extra))
+    except GatewayError:
+        return
+    assert told.endswith(b"\r\n")
+    pairs = [(name, value) for name, _, value in (line.partition(b": ") for line in told[:-2].split(b"\r\n"))]
+    assert all(is_token(name) and value == value.strip(b" \t") for name, value in pairs)
+    read = [(name, value.decode()) for name, value in pairs]
+    assert [value for name, value in read if name == b"Impersonate-User"] == [username] != [""]
+    assert [value for name, value in read if name == b"Impersonate-Uid"] == ([uid] if uid else [])
+    assert tuple(value for name, value in read if name == b"Impersonate-Group") == groups
+    prefix = b"Impersonate-Extra-"
+    found = [(unquote(name[len(prefix) :].decode()), value) for name, value in read if name.startswith(prefix)]
+    assert found == [(key, values[0]) for key, values in extra]
+
+
 INVARIANTS: Final[dict[str, Callable[[bytes], None]]] = {
     function.__name__: function
     for function in (
         *(target, header_policy, returned_policy, request_info, exchange_request, response, switched_response),
-        *(held_switch, label_selector, field_selector),
+        *(held_switch, label_selector, field_selector, identity_rules, impersonation_headers),
     )
 }
 """Every rule by name."""
@@ -337,6 +390,102 @@ _FIELD_WORDS: Final = (
 )
 _KEYS: Final = ("a", "region", "example.com/tier", "in", "notin", "A_b.c-d")
 _VALUES: Final = ("", "a", "eu", "1", "in", "A_b.c-d")
+
+
+_RULE_WORDS: Final = (
+    *(
+        b"spec:",
+        b"\n",
+        b"  ",
+        b"clientIdentityExchanger:",
+        b"rules:",
+        b"- ",
+        b"name: a",
+        b"type: ",
+        b"source:",
+        b"user: a",
+    ),
+    *(
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"&a ",
+        b"*a",
+        b"!!python/object:a ",
+        b"<<: ",
+        b": ",
+        b",",
+        b'"',
+        b"'",
+        b"~",
+        b"null",
+        b"---\n",
+    ),
+    *(b"target:", b"StaticMappingIdentityExchanger", b"PrivilegedIdentityExchanger", b"#", b"|", b"\t", b"\xc3\xa4"),
+)
+_TYPES: Final = ("Privileged", "StaticMapping", "External", "PassThrough", "Other")
+_SOURCE_FIELDS: Final = ("user", "group", "uid", "cluster", "userPattern", "groupPattern", "clusterPattern", "x")
+_RULE_VALUES: Final = (
+    "a",
+    "b",
+    "managed1",
+    "",
+    None,
+    1,
+    True,
+    "managed.*",
+    "(",
+    "https://h",
+    "http://h",
+    [],
+    ["a"],
+    "a\nb",
+)
+_TEXTS: Final = (
+    *(
+        "a",
+        "B",
+        " ",
+        ":",
+        "\r\n",
+        "\n",
+        "\0",
+        "%",
+        "%41",
+        "/",
+        "k8s.io/x",
+        "\xe4",
+        "\u212a",
+        "\u0130",
+        "\t",
+        ", ",
+        "_",
+        "-",
+    ),
+    *("system:masters", "\x7f", "\x85", "\ud7ff"),
+)
+
+
+def _write_rules(source: Source) -> str:
+    """A configuration with rules that are right but for what the source changes."""
+    rules: list[object] = []
+    for _ in range(1 + source.byte() % 3):
+        rule: dict[str, object] = {
+            "name": "r",
+            "type": f"{source.pick(_TYPES)}IdentityExchanger",
+            "source": {source.pick(_SOURCE_FIELDS): source.pick(_RULE_VALUES) for _ in range(1 + source.byte() % 3)},
+        }
+        if source.byte() % 2:
+            rule["target"] = {source.pick(("user", "groups", "uid", "x")): source.pick(_RULE_VALUES)}
+        if source.byte() % 2:
+            rule["url"] = source.pick(_RULE_VALUES)
+        rules.append(rule)
+    return json.dumps({"spec": {"clientIdentityExchanger": {"rules": rules}}})
+
+
+def _make_text(source: Source) -> str:
+    return "".join(source.pick(_TEXTS) for _ in range(source.byte() % 4))
 
 
 def _accepts(text: bytes) -> bool:

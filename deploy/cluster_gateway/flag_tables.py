@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster_gateway.flags import Effect, Flag, Kind
-from cluster_gateway.limit_flags import LIMIT_FLAGS
+from cluster_gateway.limit_flags import FACADE_LIMIT_FLAGS, IDLE_FLAGS, LIMIT_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -327,7 +327,16 @@ _TOKEN_PORT = Flag(
 # Services may speak gRPC with the core beside a facade too; both ports show the HTTPS certificate.
 _DIRECT = (_grpc_port(default="0", clients="for clients with a certificate of the hub"), _TOKEN_PORT)
 
-APISERVER_FLAGS = (*_HTTPS, *_DIRECT, *_HUB_FLAGS, *LIMIT_FLAGS, *_PROCESS_FLAGS, *REFUSED_FLAGS, *INERT_FLAGS)
+APISERVER_FLAGS = (
+    *_HTTPS,
+    *_DIRECT,
+    *_HUB_FLAGS,
+    *LIMIT_FLAGS,
+    *FACADE_LIMIT_FLAGS,
+    *_PROCESS_FLAGS,
+    *REFUSED_FLAGS,
+    *INERT_FLAGS,
+)
 
 CORE_FLAGS = (
     Flag(name="bind-address", kind=Kind.IP, group=_GRPC, default="0.0.0.0", help="IP address to listen on."),
@@ -408,5 +417,7 @@ FACADE_FLAGS = (
         group=_CORE,
         help="Name that the cores' certificates must carry; the host of --core-target if not given.",
     ),
+    *FACADE_LIMIT_FLAGS,
+    *IDLE_FLAGS,
     *_PROCESS_FLAGS,
 )

@@ -1,4 +1,4 @@
-"""The flags of a core's bounds; docs/limits.md has their reasons."""
+"""The flags of the bounds of core and facade; docs/limits.md has their reasons."""
 
 from __future__ import annotations
 
@@ -11,6 +11,28 @@ _LIMITS = "Limits"
 def _limit(name: str, kind: Kind, default: str, help_text: str) -> Flag:
     return Flag(name=name, kind=kind, group=_LIMITS, default=default, help=help_text)
 
+
+IDLE_FLAGS = (
+    _limit(
+        "request-idle-timeout",
+        Kind.DURATION,
+        "1m",
+        "How long the caller of a short request may send nothing of a body it has begun.",
+    ),
+    _limit(
+        "reader-idle-timeout",
+        Kind.DURATION,
+        "1m",
+        "How long the caller of a short request may read nothing of an answer that waits for it.",
+    ),
+    _limit(
+        "long-running-reader-idle-timeout",
+        Kind.DURATION,
+        "4h",
+        "The same for long-running requests; 0 for as long as they like.",
+    ),
+)
+"""Both processes watch for callers that stand still."""
 
 LIMIT_FLAGS = (
     _limit("max-requests", Kind.INT, "2000", "Most short requests in progress at once."),
@@ -37,29 +59,12 @@ LIMIT_FLAGS = (
         "1m5s",
         "Limit from a short request to the head of the cluster's answer.",
     ),
-    _limit(
-        "request-idle-timeout",
-        Kind.DURATION,
-        "1m",
-        "How long the caller of a short request may send nothing of a body it has begun.",
-    ),
+    *IDLE_FLAGS,
     _limit(
         "response-idle-timeout",
         Kind.DURATION,
         "1m",
         "How long a cluster may send nothing of an answer to a short request that it has begun.",
-    ),
-    _limit(
-        "reader-idle-timeout",
-        Kind.DURATION,
-        "1m",
-        "How long the caller of a short request may read nothing of an answer that waits for it.",
-    ),
-    _limit(
-        "long-running-reader-idle-timeout",
-        Kind.DURATION,
-        "4h",
-        "The same for long-running requests; 0 for as long as they like.",
     ),
     _limit(
         "cluster-dead-peer-timeout",
@@ -115,5 +120,37 @@ LIMIT_FLAGS = (
         ",".join(DENIED_ENDPOINT_CIDRS),
         "Networks whose addresses no cluster's endpoint may resolve to, IPv4 inside IPv6 included. Give it empty to "
         "allow all.",
+    ),
+)
+
+FACADE_LIMIT_FLAGS = (
+    _limit(
+        "max-connections",
+        Kind.INT,
+        "10000",
+        "Most connections of clients; lowered at start to what the limit of open files allows.",
+    ),
+    _limit(
+        "max-unauthenticated-connections",
+        Kind.INT,
+        "1000",
+        "Most of them without a verified client certificate, handshakes included; the oldest idle one has to go for a "
+        "new one.",
+    ),
+    _limit("max-unauthenticated-connections-per-address", Kind.INT, "200", "Most of those from one address, likewise."),
+    _limit("tls-handshake-timeout", Kind.DURATION, "10s", "Limit of a client's TLS handshake."),
+    _limit("request-header-timeout", Kind.DURATION, "20s", "Limit of the head of a request, from its first byte."),
+    _limit(
+        "keep-alive-timeout",
+        Kind.DURATION,
+        "2m",
+        "How long an unused connection is kept: above the 90 s after which Go's clients, the hub among them, close "
+        "theirs.",
+    ),
+    _limit(
+        "client-dead-peer-timeout",
+        Kind.DURATION,
+        "1m",
+        "After how much silence, in spite of TCP's probes, the host of a client is given up.",
     ),
 )

@@ -11,6 +11,7 @@ from cluster_gateway_core.settings import InFlightLimit, LimitSettings, ServingS
 
 if TYPE_CHECKING:
     from cluster_gateway.flags import ParsedFlags
+    from cluster_gateway_facade.settings import ServingSettings as FacadeServingSettings
 
 
 def build_limits(flags: ParsedFlags) -> LimitSettings:
@@ -79,6 +80,27 @@ def bound_serving(flags: ParsedFlags, serving: ServingSettings) -> ServingSettin
         handshake_seconds=_positive_span(flags, "grpc-handshake-timeout"),
         head_seconds=_positive_span(flags, "grpc-head-timeout"),
         connection_age_seconds=_span(flags, "grpc-max-connection-age"),
+    )
+
+
+def bound_clients(flags: ParsedFlags, serving: FacadeServingSettings) -> FacadeServingSettings:
+    """What a facade's clients may hold.
+
+    Raises:
+        ConfigurationError: A number or a time is none that can be used.
+    """
+    return dataclasses.replace(
+        serving,
+        header_timeout_seconds=_positive_span(flags, "request-header-timeout"),
+        tls_handshake_seconds=_positive_span(flags, "tls-handshake-timeout"),
+        keepalive_seconds=_positive_span(flags, "keep-alive-timeout"),
+        maximum_connections=count(flags, "max-connections"),
+        maximum_unauthenticated_connections=count(flags, "max-unauthenticated-connections"),
+        maximum_unauthenticated_connections_per_address=count(flags, "max-unauthenticated-connections-per-address"),
+        request_idle_seconds=_positive_span(flags, "request-idle-timeout"),
+        reader_idle_seconds=_positive_span(flags, "reader-idle-timeout"),
+        long_running_reader_idle_seconds=_span(flags, "long-running-reader-idle-timeout"),
+        client_dead_peer_seconds=_positive_span(flags, "client-dead-peer-timeout"),
     )
 
 

@@ -9,7 +9,7 @@ from cluster_gateway.errors import ConfigurationError
 from cluster_gateway.feature_gates import CLIENT_IDENTITY_PENETRATION, FeatureGates, parse_feature_gates
 from cluster_gateway.flag_tables import INERT_FLAGS, REFUSED_FLAGS
 from cluster_gateway.flags import is_requested
-from cluster_gateway.limit_settings import bound_serving, build_limits, build_upstream, count
+from cluster_gateway.limit_settings import bound_clients, bound_serving, build_limits, build_upstream, count
 from cluster_gateway_core.settings import CoreSettings, HubSettings, IdentitySettings, ReviewSettings
 from cluster_gateway_core.settings import ServingSettings as CoreServingSettings
 from cluster_gateway_facade.settings import AuthorizationSettings, FacadeSettings
@@ -225,7 +225,7 @@ def _core_warnings(gates: FeatureGates, settings: CoreSettings) -> tuple[str, ..
 def _facade_serving(flags: ParsedFlags) -> FacadeServingSettings:
     if bool(flags.text("tls-cert-file")) != bool(flags.text("tls-private-key-file")):
         raise ConfigurationError("--tls-cert-file and --tls-private-key-file must be given together")
-    return FacadeServingSettings(
+    serving = FacadeServingSettings(
         bind_address=flags.text("bind-address"),
         port=_port(flags, "secure-port"),
         certificate_file=flags.text("tls-cert-file"),
@@ -233,6 +233,7 @@ def _facade_serving(flags: ParsedFlags) -> FacadeServingSettings:
         grace_seconds=_grace(flags),
         shutdown_delay_seconds=_span(flags, "shutdown-delay-duration"),
     )
+    return bound_clients(flags, serving)
 
 
 def _authorization(flags: ParsedFlags) -> AuthorizationSettings:

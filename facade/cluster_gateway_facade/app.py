@@ -20,9 +20,9 @@ from cluster_gateway_facade.gateway import Gateway
 from cluster_gateway_facade.handlers.probes import Check
 from cluster_gateway_facade.handlers.router import Router
 from cluster_gateway_facade.readiness import CoreReadiness
+from cluster_gateway_facade.serving.acceptor import listen
 from cluster_gateway_facade.serving.server import FacadeServer
 from cluster_gateway_facade.serving.tls import ServingContext
-from cluster_gateway_transport import TLSConnection
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CERTIFICATE_CHECK_SECONDS: Final = 5.0
-_HANDSHAKE_SECONDS: Final = 10.0
-_TLS_CLOSE_SECONDS: Final = 5.0
-"""How long a client may take to answer the end of TLS before the connection is dropped."""
-_BACKLOG: Final = 1024
 _CORE_CONDITIONS: Final = (
     "cluster-secrets",
     "trust-anchors",
@@ -122,25 +118,10 @@ class _Facade:
     async def listen(self) -> asyncio.Server:
         """Take connections from now on. Raises OSError when the address cannot be bound."""
         serving = self._settings.serving
-        listener = await asyncio.get_running_loop().create_server(
-            self._accept,
-            serving.bind_address,
-            serving.port,
-            backlog=_BACKLOG,
-        )
+        listener = await listen(asyncio.get_running_loop(), self._server, self._tls.listening, serving)
         addresses = ", ".join("{}:{}".format(*sock.getsockname()[:2]) for sock in listener.sockets)
         _log.info("facade serving on %s", addresses)
         return listener
-
-    def _accept(self) -> TLSConnection:
-        """Make the protocol of a new connection."""
-        return TLSConnection(
-            self._server(),
-            self._tls.listening,
-            server_side=True,
-            handshake_timeout_seconds=_HANDSHAKE_SECONDS,
-            close_timeout_seconds=_TLS_CLOSE_SECONDS,
-        )
 
     async def watch_certificate(self) -> None:
         """Take a new serving certificate over when the files change."""

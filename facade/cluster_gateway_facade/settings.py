@@ -19,6 +19,24 @@ class ServingSettings:
     """Its key, PEM."""
     header_timeout_seconds: float = 20.0
     """Limit from the first byte of a request to the end of its head; kube-apiserver allows 32 s."""
+    tls_handshake_seconds: float = 10.0
+    """Limit of the TLS handshake; Go's transports, the hub's among them, give up after as long."""
+    maximum_connections: int = 10_000
+    """Most connections: some 60 KB each. Lowered at start to what the limit of open files allows."""
+    maximum_unauthenticated_connections: int = 1000
+    """Most connections without a verified client certificate, those within the handshake included; the oldest idle
+    one makes room for a new one."""
+    maximum_unauthenticated_connections_per_address: int = 200
+    """Most of them from one address: clients with tokens behind one NAT gateway, and five such addresses."""
+    request_idle_seconds: float = 60.0
+    """How long a client may send nothing of a body it has begun; kube-apiserver gives a short request as long in
+    all."""
+    reader_idle_seconds: float = 60.0
+    """How long a client may read nothing of an answer to a short request that waits for it."""
+    long_running_reader_idle_seconds: float = 4 * 3600.0
+    """The same for watches, logs and tunnels, as a stopped terminal needs it; 0 for as long as they like."""
+    client_dead_peer_seconds: float = 60.0
+    """After how much silence, in spite of TCP's probes, a client's host is given up."""
     keepalive_seconds: float = 120.0
     """How long an idle connection is kept: above the 90 s after which Go clients close theirs."""
     maximum_header_count: int = 4096

@@ -171,6 +171,17 @@ def bad_request(message: str) -> Answer:
     return render_status(HTTPStatus.BAD_REQUEST, "BadRequest", message, details=details)
 
 
+def body_too_slow() -> Answer:
+    """Refuse a request whose client has stopped within its body."""
+    hint = "Send the body without pauses; --request-idle-timeout sets how long one may be."
+    return render_status(
+        HTTPStatus.REQUEST_TIMEOUT,
+        "Timeout",
+        "the client sent nothing more of the request's body",
+        details={"causes": [_as_cause("TIMEOUT", "CALLER", hint)]},
+    )
+
+
 def head_too_large() -> Answer:
     """Render a request whose head is larger than the gateway takes; metav1 has no reason for 431."""
     hint = "Send fewer or shorter headers; a user in very many groups can reach this too."

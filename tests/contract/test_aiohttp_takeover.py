@@ -96,7 +96,17 @@ def test_refusals_go_through_handle_error() -> None:
 
 @pytest.mark.parametrize(
     "attribute",
-    ["_waiter", "_current_request", "_task_handler", "_force_close", "_close", "_payload_parser", "_message_tail"],
+    [
+        "_waiter",
+        "_current_request",
+        "_task_handler",
+        "_force_close",
+        "_close",
+        "_payload_parser",
+        "_message_tail",
+        "_paused",
+        "_reading_paused",
+    ],
 )
 async def test_the_state_that_is_looked_at_exists(protocol: Recorder, attribute: str) -> None:
     assert hasattr(protocol, attribute)
@@ -106,3 +116,31 @@ async def test_a_response_s_keep_alive_is_what_the_connection_goes_by() -> None:
     source = inspect.getsource(RequestHandler.start)
     assert "self._keepalive = bool(resp.keep_alive)" in source
     assert "await prepare_meth(request)" in inspect.getsource(RequestHandler.finish_response)
+
+
+async def test_a_connection_that_is_to_close_takes_no_further_bytes_of_a_body(protocol: Recorder) -> None:
+    protocol.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\na")
+    payload = protocol._messages[-1][1]
+    protocol._close = True
+    payload.set_exception(ValueError())
+    payload.feed_eof()
+    protocol.data_received(b"bcd")
+    assert payload.total_bytes == 1
+    with pytest.raises(ValueError):  # noqa: PT011 - the one that was set
+        await payload.read(1)
+
+
+async def test_reading_more_at_once_raises_what_is_read_ahead(protocol: Recorder) -> None:
+    protocol.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\na")
+    payload = protocol._messages[-1][1]
+    low, high = payload.get_read_buffer_limits()
+    await payload.read(1)
+    assert payload.get_read_buffer_limits() == (low, high)
+    payload.feed_data(b"b")
+    await payload.read(2 * low)
+    assert payload.get_read_buffer_limits() == (2 * low, 4 * low)
+
+
+def test_a_response_is_prepared_before_the_next_request_is_read() -> None:
+    source = inspect.getsource(RequestHandler.start)
+    assert source.index("resp, reset = await task") < source.index("self._next_keepalive_close_time = close_time")

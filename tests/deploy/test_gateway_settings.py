@@ -10,7 +10,7 @@ import pytest
 from cluster_gateway.errors import ConfigurationError
 from cluster_gateway.flag_tables import APISERVER_FLAGS, CORE_FLAGS, FACADE_FLAGS, REFUSED_FLAGS
 from cluster_gateway.flags import Flag, Kind, parse_flags
-from cluster_gateway.limit_flags import LIMIT_FLAGS
+from cluster_gateway.limit_flags import FACADE_LIMIT_FLAGS, LIMIT_FLAGS
 from cluster_gateway.settings import (
     GatewaySettings,
     build_core_serving,
@@ -27,6 +27,7 @@ from cluster_gateway_core.settings import (
     UpstreamSettings,
 )
 from cluster_gateway_facade.settings import AuthorizationSettings, FacadeSettings
+from cluster_gateway_facade.settings import ServingSettings as FacadeServingSettings
 
 PUBLISHED = [
     "--secure-port=9443",
@@ -289,9 +290,38 @@ def test_bounds_reach_their_settings() -> None:
     assert _build("--denied-endpoint-cidrs=").core.upstream.denied_endpoint_cidrs == ()
 
 
+def test_bounds_of_clients_reach_the_facade() -> None:
+    serving = _build(
+        "--request-header-timeout=1s",
+        "--tls-handshake-timeout=2s",
+        "--keep-alive-timeout=3s",
+        "--max-connections=4",
+        "--max-unauthenticated-connections=5",
+        "--max-unauthenticated-connections-per-address=6",
+        "--request-idle-timeout=7s",
+        "--reader-idle-timeout=8s",
+        "--long-running-reader-idle-timeout=0",
+        "--client-dead-peer-timeout=9s",
+    ).facade.serving
+    assert serving == FacadeServingSettings(
+        header_timeout_seconds=1,
+        tls_handshake_seconds=2,
+        keepalive_seconds=3,
+        maximum_connections=4,
+        maximum_unauthenticated_connections=5,
+        maximum_unauthenticated_connections_per_address=6,
+        request_idle_seconds=7,
+        reader_idle_seconds=8,
+        long_running_reader_idle_seconds=0,
+        client_dead_peer_seconds=9,
+    )
+
+
 @pytest.mark.parametrize(
     ("argument", "fault"),
     [
+        ("--max-connections=0", "--max-connections must be at least 1"),
+        ("--tls-handshake-timeout=0s", "--tls-handshake-timeout must be more than nothing"),
         ("--max-requests=0", "--max-requests must be at least 1"),
         ("--max-dials-per-cluster=-1", "--max-dials-per-cluster must be at least 1"),
         ("--cluster-connect-timeout=0s", "--cluster-connect-timeout must be more than nothing"),
@@ -306,7 +336,7 @@ def test_bounds_that_cannot_be_are_refused(argument: str, fault: str) -> None:
 
 def test_every_bound_is_documented_with_its_default() -> None:
     text = (Path(__file__).parents[2] / "docs/limits.md").read_text()
-    for flag in LIMIT_FLAGS:
+    for flag in (*LIMIT_FLAGS, *FACADE_LIMIT_FLAGS):
         assert f"`--{flag.name}`" in text
         if flag.kind is not Kind.STRINGS:
             assert f"| `--{flag.name}` | {flag.default} |" in text, flag.name

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from typing import TYPE_CHECKING, Final, cast
 
 from aiohttp import HttpVersion10, hdrs
 
 from cluster_gateway_client.errors import CoreError
 from cluster_gateway_facade import status
+from cluster_gateway_facade.serving.connection import BodyIdleError
 from cluster_gateway_facade.serving.response import CLOSES, RelayedResponse, Written, write_answer
 from cluster_gateway_facade.serving.tunnel import ClientTunnel
 from cluster_gateway_transport import PIECES
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SWITCHING_PROTOCOLS: Final = 101
+_STREAMING: Final = re.compile(rb"/(?:log|exec|attach|portforward|proxy)(?:[/?]|\Z)")
 _LARGEST_MESSAGE_BYTES: Final = 512 * 1024
 _REFUSAL_SECONDS: Final = 10.0
 """Longest that relaying a refusal to switch protocols may take: nothing limits the request otherwise.
@@ -75,10 +78,16 @@ async def proxy(
         upgrade=upgrade,
         expect_continue=_expects_continue(request),
     )
-    async with core.exchange() as exchange:
-        if tunnel is not None:
-            return await _Switch(request, exchange, tunnel).run(head)
-        return await _Carriage(request, exchange, watch=_is_watch(proxied.target)).run(head)
+    watch = _is_watch(proxied.target)
+    if upgrade or watch or _streams(proxied.target):
+        connection.tolerate_slow_reader()
+    try:
+        async with core.exchange() as exchange:
+            if tunnel is not None:
+                return await _Switch(request, exchange, tunnel).run(head)
+            return await _Carriage(request, exchange, watch=watch).run(head)
+    finally:
+        connection.long_running = False
 
 
 class _Carriage:
@@ -156,6 +165,7 @@ class _Carriage:
         A body that the client cuts or garbles fails the request: the exchange is left without an end.
         """
         content = self._request.content
+        self._connection.await_body()
         try:
             # aiohttp reads as much ahead, twice that at most.
             while chunk := await content.read(PIECES.size):
@@ -168,6 +178,8 @@ class _Carriage:
         except CoreError:
             # Who waits for the response hears the same.
             return
+        finally:
+            self._connection.awaits_body = False
 
     async def _respond(self, message: ExchangeResponse) -> Written:
         response = self._response
@@ -225,6 +237,8 @@ class _Carriage:
         _log.debug("a request's body was malformed: %s", type(failure).__name__)
         if self._response.started:
             return self._response.abort()
+        if isinstance(failure, BodyIdleError):
+            return write_answer(self._request, status.body_too_slow(), last=True)
         return write_answer(self._request, status.bad_request("the request's body is malformed"), last=True)
 
 
@@ -353,6 +367,15 @@ def _is_watch(target: bytes) -> bool:
         if key == b"watch":
             return value.lower() not in (b"false", b"0")
     return False
+
+
+def _streams(target: bytes) -> bool:
+    """Whether a target is one of those whose answers last for as long as their caller likes.
+
+    Source:
+        kubernetes/apiserver, pkg/server/config.go, LongRunningFunc, with kube-apiserver's own subresources.
+    """
+    return _STREAMING.search(target) is not None
 
 
 def _render_switch(message: ExchangeResponse, upgrade: str) -> bytes:

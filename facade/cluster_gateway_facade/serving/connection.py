@@ -1,6 +1,7 @@
 """One client connection: what aiohttp's own does not bound or does not know.
 
 Added are a limit in time and size on a request's head (a client that dribbles one would hold a connection for ever),
+limits on how long a client may send nothing of a body and read nothing of an answer,
 refusals as a Status that repeat nothing of what was sent, draining that lets a request in progress read on, and
 protocol switches other than WebSocket's: aiohttp's parser loses what follows such a head in the same read, and would
 parse what comes later as a request. A contract test holds aiohttp to what is relied on here.
@@ -9,6 +10,8 @@ parse what comes later as a request. A contract test holds aiohttp to what is re
 from __future__ import annotations
 
 import logging
+import socket
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +21,7 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from aiohttp.web_protocol import _ErrInfo as ErrInfo  # pyright: ignore[reportPrivateUsage]
 
 from cluster_gateway_facade import status as statuses
-from cluster_gateway_facade.serving.response import write_answer
+from cluster_gateway_facade.serving.response import reset, write_answer
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,6 +30,26 @@ if TYPE_CHECKING:
     from aiohttp.web_server import Server
 
     from cluster_gateway_facade.authn.peer_certificate import PeerCertificate
+
+
+class BodyIdleError(RequestPayloadError):
+    """The client has sent nothing of a body it had begun for too long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleLimits:
+    """How long clients may stand still.
+
+    Attributes:
+        body_seconds: Within a body.
+        reader_seconds: Before an answer.
+        long_running_reader_seconds: Before a watch, a log or a tunnel; 0 for as long as they like.
+    """
+
+    body_seconds: float
+    reader_seconds: float
+    long_running_reader_seconds: float
+
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +65,8 @@ class Connection(RequestHandler):
         certificate: The client's, verified by TLS; None without one.
         draining: Whether the request in progress is the last.
         between_events: Whether a watch is in progress and has sent whole events only.
+        awaits_body: Whether bytes of a body are wanted from the client.
+        long_running: Whether a watch, a log or a tunnel is in progress.
         was_reset: Whether it has ended by a reset or another failure, and not in good order.
     """
 
@@ -51,11 +76,17 @@ class Connection(RequestHandler):
         "_head_timeout",
         "_head_timer",
         "_last_payload",
+        "_last_read",
         "_partial_head",
         "_pipelined",
+        "_tolerant",
+        "_unsent_bytes",
+        "_unsent_since",
+        "awaits_body",
         "between_events",
         "certificate",
         "draining",
+        "long_running",
         "was_reset",
     )
 
@@ -69,6 +100,12 @@ class Connection(RequestHandler):
         self.certificate: PeerCertificate | None = None
         self.draining = False
         self.between_events = False
+        self.awaits_body = False
+        self.long_running = False
+        self._last_read = 0.0
+        self._unsent_bytes = 0
+        self._unsent_since = 0.0
+        self._tolerant = False
         self.was_reset = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -86,6 +123,8 @@ class Connection(RequestHandler):
         """Take bytes of a head, a body or a tunnel."""
         idle = self._is_idle()
         count = self._request_count
+        if self.awaits_body:
+            self._last_read = self._loop.time()
         super().data_received(data)
         if self._request_count != count:
             self._stop_timer()
@@ -136,6 +175,59 @@ class Connection(RequestHandler):
             self._task_handler.cancel()
         else:
             self.force_close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is in progress."""
+        return not self._is_idle()
+
+    def await_body(self) -> None:
+        """Expect a body from now on."""
+        self.awaits_body = True
+        self._last_read = self._loop.time()
+
+    def tolerate_slow_reader(self) -> None:
+        """Let a client that lives leave bytes of a long-running answer unread.
+
+        With TCP_USER_TIMEOUT the system would end the connection though the client answers its probes.
+        Source: net/ipv4/tcp_timer.c, tcp_probe_timer.
+        """
+        self.long_running = True
+        if not self._tolerant and self.transport is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            self._tolerant = True
+            sock = self.transport.get_extra_info("socket")
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
+
+    def look(self, now: float, limits: IdleLimits) -> None:
+        """Give up on a client that has sent nothing of a body, or read nothing of an answer, for too long."""
+        if self.awaits_body:
+            if self._reading_paused or self.long_running:
+                self._last_read = now  # the cluster is slow, or the client may be
+            elif now - self._last_read >= limits.body_seconds:
+                self._give_up_on_body()
+        if self._paused:
+            self._look_at_reader(now, limits)
+        else:
+            self._unsent_bytes = 0
+
+    def _look_at_reader(self, now: float, limits: IdleLimits) -> None:
+        transport = self.transport
+        if transport is None:
+            return
+        unsent = transport.get_write_buffer_size()
+        limit = limits.long_running_reader_seconds if self.long_running else limits.reader_seconds
+        if unsent != self._unsent_bytes:
+            self._unsent_bytes, self._unsent_since = unsent, now
+        elif limit and now - self._unsent_since >= limit:
+            _log.info("a client that read nothing for %g s was cut", limit)
+            reset(transport)
+
+    def _give_up_on_body(self) -> None:
+        self.awaits_body = False
+        if self._current_request is not None:
+            self._close = True  # what may still come is no part of anything
+            self._current_request.content.set_exception(BodyIdleError("the client stopped within the body"))
+            self._current_request.content.feed_eof()
 
     @property
     def holds_switch(self) -> bool:

@@ -51,7 +51,10 @@ class Written(web.StreamResponse):
         return self._may_continue
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Do nothing: the head is written."""
+        """Wait until most of it is on the wire: answers to pipelined requests must not pile up."""
+        if request.transport is not None:
+            await request.writer.drain()
+        return None
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Do nothing: the body is written."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from aiohttp import http_parser, web
 
 from cluster_gateway_facade.authn.peer_certificate import PeerCertificate
-from cluster_gateway_facade.serving.connection import Connection
+from cluster_gateway_facade.serving.acceptor import ClientConnection
+from cluster_gateway_facade.serving.connection import Connection, IdleLimits
 from cluster_gateway_facade.serving.tls import sent_intermediates
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ _PAUSE_SECONDS: Final = 0.05
 _ENDS_PER_SECOND: Final = 200
 _BODY_BYTES: Final = 64 * 1024
 """Bytes of a request's body that are held before its reader wants them: most bodies travel in one message so."""
+_LOOK_SECONDS: Final = 1.0
+_LOOKS: Final = 8
+"""How often to look for clients that stand still: each second, and so many times within a limit."""
 _CUT_SECONDS: Final = 2.0
 """How long cancelled requests may take to end."""
 
@@ -58,9 +62,20 @@ class FacadeServer(web.Server):
             auto_decompress=False,
             read_bufsize=_BODY_BYTES // 2,
             keepalive_timeout=settings.keepalive_seconds,
+            tcp_keepalive=False,  # the listener's options are inherited
             access_log=None,
         )
         self._header_timeout_seconds = settings.header_timeout_seconds
+        self._look_seconds = min(
+            _LOOK_SECONDS, settings.request_idle_seconds / _LOOKS, settings.reader_idle_seconds / _LOOKS
+        )
+        self._idle_limits = IdleLimits(
+            # The last look within the limit decides: a core's own limit is the same, and its answer says less.
+            body_seconds=settings.request_idle_seconds - self._look_seconds,
+            reader_seconds=settings.reader_idle_seconds,
+            long_running_reader_seconds=settings.long_running_reader_idle_seconds,
+        )
+        self._look_timer: asyncio.TimerHandle | None = None
         self._open: set[Connection] = set()
         self._all_closed = asyncio.Event()
         self._draining = False
@@ -74,6 +89,8 @@ class FacadeServer(web.Server):
         super().connection_made(handler, transport)
         connection = cast("Connection", handler)
         self._open.add(connection)
+        if self._look_timer is None:
+            self._look_timer = self._loop.call_later(self._look_seconds, self._look)
         connection.draining = self._draining
         tls = transport.get_extra_info("ssl_object")
         der = tls.getpeercert(binary_form=True) if tls is not None else None
@@ -85,6 +102,9 @@ class FacadeServer(web.Server):
             # OpenSSL reads more than the rules for certificates allow.
             _log.warning("a client certificate that cannot be read ended its connection")
             transport.abort()
+            return
+        if isinstance(transport, ClientConnection):
+            transport.recognise()
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """Forget a connection."""
@@ -92,6 +112,13 @@ class FacadeServer(web.Server):
         if self._draining and not self._open:
             self._all_closed.set()
         super().connection_lost(handler, exc)
+
+    def _look(self) -> None:
+        """Look for clients that stand still: one timer for all, as few of them do."""
+        now = self._loop.time()
+        for connection in tuple(self._open):
+            connection.look(now, self._idle_limits)
+        self._look_timer = self._loop.call_later(self._look_seconds, self._look) if self._open else None
 
     def peer_certificate(self, request: web.BaseRequest) -> PeerCertificate | None:
         """Return the client certificate of a request's connection, which TLS has verified."""
@@ -127,6 +154,8 @@ class FacadeServer(web.Server):
             with suppress(TimeoutError):
                 async with asyncio.timeout(_CUT_SECONDS):
                     await self._all_closed.wait()
+        if self._look_timer is not None:
+            self._look_timer.cancel()
         await self.shutdown(0)
 
     async def _end_requests(self, within_seconds: float) -> None:

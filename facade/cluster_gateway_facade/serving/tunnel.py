@@ -78,31 +78,10 @@ class ClientTunnel:
         reset(self._transport)
 
     def _pause_reading(self) -> None:
-        """Let the client wait, and keep the end of the connection behind everything in front of it.
-
-        A paused TLS transport still reads some hundred KiB, and drops them when the connection ends meanwhile
-        (uvloop, SSLProtocol.eof_received). With this limit it reads once more at most, and no end after that.
-        """
+        """Let the client wait: its socket is not read on, and so its end stays behind everything in front of it."""
         self._paused = True
-        transport = self._transport
-        transport.pause_reading()
-        _limit_reading(transport, 1)
+        self._transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        """Undo `_pause_reading`; the limit only after what the transport holds, which it hands on in a callback."""
         self._paused = False
-        transport = self._transport
-        transport.resume_reading()
-        asyncio.get_running_loop().call_soon(self._lift_limit)
-
-    def _lift_limit(self) -> None:
-        transport = self._transport
-        if not self._paused and not transport.is_closing():
-            _limit_reading(transport, None)
-
-
-def _limit_reading(transport: asyncio.Transport, high: int | None) -> None:
-    """Set from how many bytes on a TLS transport leaves the socket alone; None for its default."""
-    limit = getattr(transport, "set_read_buffer_limits", None)
-    if limit is not None:
-        limit(high)
+        self._transport.resume_reading()

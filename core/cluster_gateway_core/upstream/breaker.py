@@ -38,7 +38,7 @@ class Breaker:
     def check(self, now: float) -> None:
         """Refuse where `enter` would, but begin nothing. Raises as `enter`."""
         if self._failures >= self._failures_to_open and (self._probing or now < self._retry_at):
-            raise self._refusal(now)
+            raise self.refusal(now)
 
     def enter(self, now: float) -> bool:
         """Begin an attempt; it must end with `succeed`, `fail` or `abandon`.
@@ -72,7 +72,8 @@ class Breaker:
         if probe:
             self._probing = False
 
-    def _refusal(self, now: float) -> ClusterUnreachableError:
+    def refusal(self, now: float) -> ClusterUnreachableError:
+        """What is told to whom it refuses."""
         last, unreachable = self._last, f"cluster {self._cluster_name} cannot be reached: "
         cause = last.message.removeprefix(unreachable) if last else ""
         delay = max(self._retry_at - now, 1.0)

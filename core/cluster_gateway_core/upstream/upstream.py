@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cluster_gateway_core.errors import ClusterMisconfiguredError, ClusterUnreachableError, TLSFailedError
 from cluster_gateway_core.model.cluster import EndpointType
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from cluster_gateway_core.upstream.connection import UpstreamConnection
     from cluster_gateway_core.upstream.context import UpstreamContext
     from cluster_gateway_core.upstream.deadline import Deadlines
+
+_REFUSAL_SECONDS: Final = 0.01
+"""Time between two refusals of requests that have waited for their turn to connect: twenty times what one costs."""
 
 
 class Upstream:
@@ -63,6 +66,7 @@ class Upstream:
         )
         self._busy: set[UpstreamConnection] = set()
         self._dials = asyncio.Semaphore(settings.dials_per_cluster)
+        self._refusals = asyncio.Lock()
         self._breaker = Breaker(
             cluster.name,
             join_address(host, port),
@@ -104,6 +108,11 @@ class Upstream:
         self._breaker.check(loop.time())  # who would be refused need not wait for it
         async with self._dials:
             connection = await self._attempt(loop)
+        if connection is None:
+            # It waited among a crowd. Refused all at once, they would keep the callers of other clusters waiting.
+            async with self._refusals:
+                await asyncio.sleep(_REFUSAL_SECONDS)
+            raise self._breaker.refusal(loop.time())
         if self._cut:
             connection.abort()
             raise ClusterUnreachableError(
@@ -114,8 +123,12 @@ class Upstream:
         self._busy.add(connection)
         return connection
 
-    async def _attempt(self, loop: asyncio.AbstractEventLoop) -> UpstreamConnection:
-        probe = self._breaker.enter(loop.time())
+    async def _attempt(self, loop: asyncio.AbstractEventLoop) -> UpstreamConnection | None:
+        """Connect, or return None when nothing is to be tried any more."""
+        try:
+            probe = self._breaker.enter(loop.time())
+        except ClusterUnreachableError:
+            return None
         try:
             connection = await dial(self._destination, self._context)
         except (ClusterUnreachableError, TLSFailedError) as error:

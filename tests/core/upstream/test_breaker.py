@@ -250,3 +250,26 @@ async def test_a_probe_that_is_cancelled_leaves_the_next_to_decide() -> None:
         task.cancel()
         await asyncio.wait({task})
         assert upstream._breaker.enter(asyncio.get_running_loop().time()) is True
+
+
+async def test_a_crowd_that_waited_for_its_turn_is_refused_one_after_the_other() -> None:
+    """All at once, a hundred refusals would keep the callers of other clusters waiting."""
+    async with ScriptedCluster((Hold(),)) as mute:
+        upstream = make_upstream(f"https://127.0.0.1:{mute.port}", dials_per_cluster=1, breaker_failures=1)
+        first = asyncio.get_running_loop().create_task(fetch(upstream), name="first")
+        connection = await mute.connection(0)
+        crowd = [asyncio.get_running_loop().create_task(fetch(upstream), name=f"waiting {n}") for n in range(5)]
+        await asyncio.sleep(0)
+        connection._transport.abort()  # type: ignore[union-attr]
+        refused: list[int] = []
+        async with asyncio.timeout(WAIT_SECONDS):
+            await asyncio.wait({first})
+            for _ in crowd:
+                await asyncio.wait({task for task in crowd if not task.done()}, return_when=asyncio.FIRST_COMPLETED)
+                refused.append(sum(task.done() for task in crowd))
+        assert refused == [1, 2, 3, 4, 5]
+        assert all("not tried" in str(task.exception()) for task in crowd)
+        assert isinstance(first.exception(), TLSFailedError)
+        assert len(mute.connections) == 1
+        assert not upstream._dials.locked()
+        assert not upstream._refusals.locked()

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _PROXY: Final = "/apis/cluster.core.oam.dev/v1alpha1/clustergateways/bulk/proxy"
 _LIST_BYTES: Final = 10 * 1024 * 1024
+_ROOM = ("--max-requests=20000", "--max-requests-per-cluster=10000", "--max-requests-per-user=10000")
+"""Everything here is of one user to one cluster, which by default may not have so much at once."""
 _ROLES: Final = ("facade", "core")
 _OPENING_AT_ONCE: Final = 32
 _SETTLE_SECONDS: Final = 2.0
@@ -184,7 +186,7 @@ async def _gateway(*flags: str) -> AsyncIterator[Bench]:
         cluster = await stack.enter_async_context(BulkCluster(serving))
         hub = AllowingHub(identities, [register("bulk", cluster.address, authority)])
         await stack.enter_async_context(hub)
-        gateway, port = await stack.enter_async_context(gateway_before(hub, identities, folder, *flags))
+        gateway, port = await stack.enter_async_context(gateway_before(hub, identities, folder, *_ROOM, *flags))
         tls = client_tls(identities.serving_ca, identities.front_proxy, folder)
         bench = Bench(port=port, tls=tls, pids=children_of(gateway.process.pid), cluster=cluster)
         stack.callback(bench.close)

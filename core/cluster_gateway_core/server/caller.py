@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from cluster_gateway_core.errors import AccessDeniedError, UnauthenticatedError
 from cluster_gateway_core.model.user import UserInfo
-from cluster_gateway_core.server.certificate_chain import find_validity
+from cluster_gateway_transport.certificate_chain import find_validity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from cluster_gateway_facade.authn.certificate_chain import find_validity
+from cluster_gateway_transport.certificate_chain import find_validity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster_gateway_facade.authn.anchors import CABundle
-    from cluster_gateway_facade.authn.certificate_chain import Validity
+    from cluster_gateway_transport.certificate_chain import Validity
 
 
 class PeerCertificate:

@@ -23,8 +23,8 @@ from cluster_gateway_core.errors import (
     TLSFailedError,
 )
 from cluster_gateway_core.upstream.response_reader import ResponseReader
-from cluster_gateway_core.upstream.tcp import tolerate_slow_peer
 from cluster_gateway_transport import PIECES
+from cluster_gateway_transport.peers import tolerate_slow_peer
 
 if TYPE_CHECKING:
     from cluster_gateway_core.model.http import ResponseHead

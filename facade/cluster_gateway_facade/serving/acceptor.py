@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import resource
-import socket
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from cluster_gateway_facade.serving.admission import Admission
 from cluster_gateway_facade.serving.response import reset
 from cluster_gateway_transport import TLSConnection
+from cluster_gateway_transport.peers import notice_dead_peer
 
 if TYPE_CHECKING:
     import asyncio
@@ -90,7 +90,7 @@ async def listen(
         backlog=_BACKLOG,
     )
     for sock in listener.sockets:
-        _notice_vanished_clients(sock, settings.client_dead_peer_seconds)
+        notice_dead_peer(sock, settings.client_dead_peer_seconds)
     return listener
 
 
@@ -109,17 +109,3 @@ def affordable_connections(wanted: int) -> int:
     affordable = max(1, soft - _OWN_DESCRIPTORS)
     _log.warning("the limit of %d open files allows %d connections, not the %d set", soft, affordable, wanted)
     return affordable
-
-
-def _notice_vanished_clients(listener: Any, seconds: float) -> None:
-    """Have the system end connections whose client has been silent for so long, though it was asked.
-
-    Accepted sockets inherit it. Half of the time may pass before it asks, then three times; bytes that nobody
-    acknowledges count as well. Source: tcp(7), TCP_KEEPIDLE, TCP_USER_TIMEOUT.
-    """
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    idle, interval = max(1, int(seconds / 2)), max(1, int(seconds / 6))
-    options = {"TCP_KEEPIDLE": idle, "TCP_KEEPINTVL": interval, "TCP_KEEPCNT": 3}
-    for name, value in (options | {"TCP_USER_TIMEOUT": int(seconds * 1000)}).items():
-        if hasattr(socket, name):
-            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

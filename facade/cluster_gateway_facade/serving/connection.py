@@ -10,7 +10,6 @@ parse what comes later as a request. A contract test holds aiohttp to what is re
 from __future__ import annotations
 
 import logging
-import socket
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +21,7 @@ from aiohttp.web_protocol import _ErrInfo as ErrInfo  # pyright: ignore[reportPr
 
 from cluster_gateway_facade import status as statuses
 from cluster_gateway_facade.serving.response import reset, write_answer
+from cluster_gateway_transport.peers import tolerate_slow_peer
 
 if TYPE_CHECKING:
     import asyncio
@@ -187,16 +187,11 @@ class Connection(RequestHandler):
         self._last_read = self._loop.time()
 
     def tolerate_slow_reader(self) -> None:
-        """Let a client that lives leave bytes of a long-running answer unread.
-
-        With TCP_USER_TIMEOUT the system would end the connection though the client answers its probes.
-        Source: net/ipv4/tcp_timer.c, tcp_probe_timer.
-        """
+        """Let a client that lives leave bytes of a long-running answer unread."""
         self.long_running = True
-        if not self._tolerant and self.transport is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        if not self._tolerant and self.transport is not None:
             self._tolerant = True
-            sock = self.transport.get_extra_info("socket")
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
+            tolerate_slow_peer(self.transport.get_extra_info("socket"))
 
     def look(self, now: float, limits: IdleLimits) -> None:
         """Give up on a client that has sent nothing of a body, or read nothing of an answer, for too long."""

@@ -1,4 +1,4 @@
-"""Bytes on TLS connections, for both processes: like asyncio's TLS, but bounded in what it holds."""
+"""What both processes do alike with connections: TLS that is bounded in what it holds, and who is at the other end."""
 
 from cluster_gateway_transport.pieces import PIECES
 from cluster_gateway_transport.tls import TLSConnection

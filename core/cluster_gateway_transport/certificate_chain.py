@@ -1,8 +1,7 @@
 """Which way leads from a client certificate to an authority: Go's rules, as kube-apiserver verifies certificates.
 
 TLS has verified the certificate against all trusted authorities at once. This says whether those of one bundle
-vouch for it, by the intermediates that the client sent with it. Facades have the same rules for the certificates that
-they are shown, in code of their own: the two processes share messages and nothing else.
+vouch for it, by the intermediates that the client sent with it.
 
 Source: Go's crypto/x509, Certificate.Verify.
 """

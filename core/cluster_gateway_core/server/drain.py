@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from math import ceil
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from cluster_gateway_transport.spread import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-
-_PAUSE_SECONDS: Final = 0.05
-_ENDS_PER_SECOND: Final = 200
 
 
 class Work:
@@ -74,20 +72,8 @@ class Drain:
         self.draining = True
 
     async def end_watches(self, within_seconds: float) -> None:
-        """Let what is open end at its next boundary: not all at once, for each informer begins anew elsewhere.
-
-        Args:
-            within_seconds: When the last one is told, at the latest; two hundred a second are told sooner.
-
-        Source:
-            kubernetes/apiserver, pkg/server/genericapiserver.go, where watches are drained.
-        """
-        open_work = tuple(self._active)
-        pauses = max(int(within_seconds / _PAUSE_SECONDS), 1)
-        together = max(ceil(len(open_work) / pauses), int(_ENDS_PER_SECOND * _PAUSE_SECONDS))
-        for index, work in enumerate(open_work):
-            if index and index % together == 0:
-                await asyncio.sleep(_PAUSE_SECONDS)
+        """Let what is open end at its next boundary, the last of it told within `within_seconds`."""
+        async for work in spread(tuple(self._active), within_seconds):
             if work in self._active:
                 work.end_soon()
 

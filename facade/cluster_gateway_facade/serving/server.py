@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from math import ceil
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import http_parser, web
@@ -14,6 +13,7 @@ from cluster_gateway_facade.authn.peer_certificate import PeerCertificate
 from cluster_gateway_facade.serving.acceptor import ClientConnection
 from cluster_gateway_facade.serving.connection import Connection, IdleLimits
 from cluster_gateway_facade.serving.tls import sent_intermediates
+from cluster_gateway_transport.spread import spread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_PAUSE_SECONDS: Final = 0.05
-_ENDS_PER_SECOND: Final = 200
 _BODY_BYTES: Final = 64 * 1024
 """Bytes of a request's body that are held before its reader wants them: most bodies travel in one message so."""
 _LOOK_SECONDS: Final = 1.0
@@ -159,21 +157,11 @@ class FacadeServer(web.Server):
         await self.shutdown(0)
 
     async def _end_requests(self, within_seconds: float) -> None:
-        """Let each connection close when it can: watches not all at once, for each informer begins anew elsewhere.
-
-        Two hundred watches a second are ended at least, and the last one after `within_seconds`.
-
-        Source:
-            kubernetes/apiserver, pkg/server/genericapiserver.go, where watches are drained.
-        """
+        """Let each connection close when it can, the last of the watches within `within_seconds`."""
         watches = [connection for connection in self._open if connection.between_events]
         for connection in tuple(self._open):
             if not connection.between_events:
                 connection.drain()
-        pauses = max(int(within_seconds / _PAUSE_SECONDS), 1)
-        together = max(ceil(len(watches) / pauses), int(_ENDS_PER_SECOND * _PAUSE_SECONDS))
-        for index, connection in enumerate(watches):
-            if index and index % together == 0:
-                await asyncio.sleep(_PAUSE_SECONDS)
+        async for connection in spread(watches, within_seconds):
             if connection in self._open:
                 connection.drain()

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.support.full_backlog import full_backlog
 from tests.support.routing_core import Authorizer, Callers, Passing
 from tests.support.upstreams import make_cluster
 
@@ -77,18 +78,6 @@ def pick_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@contextlib.contextmanager
-def full_backlog() -> AsyncIterator[int]:  # type: ignore[misc]  # a plain generator
-    """A port whose SYNs are dropped, because nobody takes the connections that wait already."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)  # noqa: FBT003 - the standard library's signature
-            filler.connect_ex(listener.getsockname())
-        yield int(listener.getsockname()[1])
-
-
 class _Answering(asyncio.Protocol):
     """A cluster that answers some request heads of each connection, or none."""
 
@@ -119,7 +108,7 @@ async def run_clusters(ready: Callable[[object], None]) -> None:
         await loop.create_server(lambda answers=answers: _Answering(answers=answers), "127.0.0.1", 0)  # type: ignore[misc]
         for answers in (True, False)
     ]
-    with full_backlog() as hole:  # type: ignore[attr-defined]
+    with full_backlog() as hole:
         ready([*(server.sockets[0].getsockname()[1] for server in servers), hole])
         await asyncio.Event().wait()
 

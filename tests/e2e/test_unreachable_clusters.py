@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.full_backlog import full_backlog
 from tests.support.gateway import GROUP, RESOURCE_PATH, proxy_path
 
 from cluster_gateway.control_planes import CertificateAuthority, pick_free_ports
@@ -109,25 +109,6 @@ async def test_a_stopped_cluster_fails_soon_alone_and_recovers(
 
 
 @contextlib.asynccontextmanager
-async def full_backlog() -> AsyncIterator[int]:
-    """A port whose connection attempts are swallowed, as by a firewall that drops."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
-    port = int(listener.getsockname()[1])
-    fillers = []
-    for _ in range(4):
-        filler = socket.socket()
-        filler.setblocking(False)  # noqa: FBT003 - the standard library's signature
-        with contextlib.suppress(BlockingIOError):
-            filler.connect(("127.0.0.1", port))
-        fillers.append(filler)
-    try:
-        yield port
-    finally:
-        for filler in (*fillers, listener):
-            filler.close()
-
-
-@contextlib.asynccontextmanager
 async def mute_server() -> AsyncIterator[int]:
     """A port that accepts and never says a word."""
     writers: list[asyncio.StreamWriter] = []
@@ -148,14 +129,15 @@ async def test_clusters_that_swallow_everything_are_given_up_and_harm_no_other(
     stage: Stage, register: Register, clusters: dict[str, Kubectl]
 ) -> None:
     plane = stage.managed["managed1"]
-    async with full_backlog() as swallowing, mute_server() as mute:
-        for name, port in (("swallow1", swallowing), ("mute1", mute)):
-            await register(name, credential(plane, endpoint=f"https://127.0.0.1:{port}".encode()))
-        async with asyncio.TaskGroup() as group:
-            swallowed = [group.create_task(failure(stage, "swallow1", _LIMIT_SECONDS)) for _ in range(20)]
-            muted = [group.create_task(failure(stage, "mute1", _LIMIT_SECONDS)) for _ in range(20)]
-            assert "pod1" in await clusters["managed1"].ok("get", "pods", timeout_seconds=_SOON_SECONDS)
-            assert "pod1" in await clusters["managed2"].ok("get", "pods", timeout_seconds=_SOON_SECONDS)
+    with full_backlog() as swallowing:
+        async with mute_server() as mute:
+            for name, port in (("swallow1", swallowing), ("mute1", mute)):
+                await register(name, credential(plane, endpoint=f"https://127.0.0.1:{port}".encode()))
+            async with asyncio.TaskGroup() as group:
+                swallowed = [group.create_task(failure(stage, "swallow1", _LIMIT_SECONDS)) for _ in range(20)]
+                muted = [group.create_task(failure(stage, "mute1", _LIMIT_SECONDS)) for _ in range(20)]
+                assert "pod1" in await clusters["managed1"].ok("get", "pods", timeout_seconds=_SOON_SECONDS)
+                assert "pod1" in await clusters["managed2"].ok("get", "pods", timeout_seconds=_SOON_SECONDS)
     for task in swallowed:
         assert "dial tcp" in task.result()["message"]
     for task in muted:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.routing_core import serve_core
-from tests.support.scripted_cluster import WAIT_SECONDS, Receive, ScriptedCluster, Send
+from tests.support.scripted_cluster import Receive, ScriptedCluster, Send
 
 from cluster_gateway_client import CoreError
 
@@ -26,12 +24,6 @@ async def cluster() -> AsyncIterator[ScriptedCluster]:
     async with ScriptedCluster() as cluster:
         cluster.script(_OK)
         yield cluster
-
-
-@pytest.fixture
-async def served(cluster: ScriptedCluster) -> AsyncIterator[tuple[RoutingCore, CoreClient]]:
-    async with serve_core(cluster.address) as served, asyncio.timeout(4 * WAIT_SECONDS):
-        yield served
 
 
 async def send(client: CoreClient, *headers: tuple[str, str]) -> int:

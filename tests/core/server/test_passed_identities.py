@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.routing_core import serve_core
-from tests.support.scripted_cluster import WAIT_SECONDS, Hold, Receive, ScriptedCluster, Send
+from tests.support.scripted_cluster import Hold, Receive, ScriptedCluster, Send
 
 from cluster_gateway_client import CoreError
 from cluster_gateway_core.model.identity import (
@@ -23,8 +21,6 @@ from cluster_gateway_core.model.user import UserInfo
 from clustergateway.routing.v1.routing_service_pb2 import Header, RequestHead
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.support.routing_core import RoutingCore
 
     from cluster_gateway_client import CoreClient
@@ -36,27 +32,10 @@ _JANE = IdentitySource(user="jane")
 
 
 @pytest.fixture
-async def cluster() -> AsyncIterator[ScriptedCluster]:
-    async with ScriptedCluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-async def served(cluster: ScriptedCluster) -> AsyncIterator[tuple[RoutingCore, CoreClient]]:
+def served(served: tuple[RoutingCore, CoreClient]) -> tuple[RoutingCore, CoreClient]:
     """A core that passes identities always."""
-    async with serve_core(cluster.address) as served, asyncio.timeout(4 * WAIT_SECONDS):
-        served[0].pass_identities()
-        yield served
-
-
-@pytest.fixture
-def core(served: tuple[RoutingCore, CoreClient]) -> RoutingCore:
-    return served[0]
-
-
-@pytest.fixture
-def client(served: tuple[RoutingCore, CoreClient]) -> CoreClient:
-    return served[1]
+    served[0].pass_identities()
+    return served
 
 
 def rule(exchange: Exchange, source: IdentitySource = _JANE) -> IdentityRule:

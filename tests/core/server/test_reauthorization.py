@@ -46,12 +46,6 @@ class Clock:
         return self.now
 
 
-@pytest.fixture
-async def cluster() -> AsyncIterator[ScriptedCluster]:
-    async with ScriptedCluster() as cluster:
-        yield cluster
-
-
 @asynccontextmanager
 async def running(
     cluster: ScriptedCluster, reviews: ReviewSettings = _OFTEN

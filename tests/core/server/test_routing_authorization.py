@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.routing_core import serve_core
-from tests.support.scripted_cluster import WAIT_SECONDS, Receive, ScriptedCluster, Send
+from tests.support.scripted_cluster import Receive, ScriptedCluster, Send
 
 from cluster_gateway_client import CoreError
 from cluster_gateway_core.routing.request_info import parse_request_info
 from clustergateway.routing.v1.routing_service_pb2 import Header, RequestHead
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.support.routing_core import RoutingCore
 
     from cluster_gateway_client import CoreClient
 
 _OK = (Receive(b"\r\n\r\n"), Send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
-
-
-@pytest.fixture
-async def cluster() -> AsyncIterator[ScriptedCluster]:
-    async with ScriptedCluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-async def served(cluster: ScriptedCluster) -> AsyncIterator[tuple[RoutingCore, CoreClient]]:
-    async with serve_core(cluster.address) as served, asyncio.timeout(4 * WAIT_SECONDS):
-        yield served
-
-
-@pytest.fixture
-def core(served: tuple[RoutingCore, CoreClient]) -> RoutingCore:
-    return served[0]
-
-
-@pytest.fixture
-def client(served: tuple[RoutingCore, CoreClient]) -> CoreClient:
-    return served[1]
 
 
 async def ask(client: CoreClient, head: RequestHead) -> int:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from tests.support.routing_core import serve_core
 from tests.support.scripted_cluster import WAIT_SECONDS, Close, Hold, Receive, ScriptedCluster, Send
 
 from cluster_gateway_client import CoreError
@@ -17,8 +16,6 @@ from cluster_gateway_core.upstream.guard import Guard
 from clustergateway.routing.v1.routing_service_pb2 import ExchangeRequest, Header, RequestHead
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.support.routing_core import RoutingCore
 
     from cluster_gateway_client import CoreClient
@@ -27,28 +24,6 @@ _END = b"\r\n\r\n"
 _OK = (Receive(_END), Send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
 _WATCH = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 _SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-
-
-@pytest.fixture
-async def cluster() -> AsyncIterator[ScriptedCluster]:
-    async with ScriptedCluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-async def served(cluster: ScriptedCluster) -> AsyncIterator[tuple[RoutingCore, CoreClient]]:
-    async with serve_core(cluster.address) as served, asyncio.timeout(4 * WAIT_SECONDS):
-        yield served
-
-
-@pytest.fixture
-def core(served: tuple[RoutingCore, CoreClient]) -> RoutingCore:
-    return served[0]
-
-
-@pytest.fixture
-def client(served: tuple[RoutingCore, CoreClient]) -> CoreClient:
-    return served[1]
 
 
 def make_head(method: str = "GET", target: bytes = b"/api", **fields: object) -> RequestHead:

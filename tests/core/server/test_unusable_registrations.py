@@ -7,22 +7,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.support.hub_secrets import ENDPOINT_LABEL, make_secret
 from tests.support.routing_core import serve_core
-from tests.support.scripted_cluster import ScriptedCluster
 
 from cluster_gateway_client import CoreError
 from cluster_gateway_core.registry.secret_decoder import decode_secret
 from cluster_gateway_core.settings import HubSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from tests.support.scripted_cluster import ScriptedCluster
 
 _RULES = "cluster.core.oam.dev/cluster-gateway-proxy-configuration"
-
-
-@pytest.fixture
-async def cluster() -> AsyncIterator[ScriptedCluster]:
-    async with ScriptedCluster() as cluster:
-        yield cluster
 
 
 @pytest.mark.parametrize(
